@@ -1,0 +1,34 @@
+//! `aero`, the emulator in a terminal.
+//!
+//! [`options`] turns the command line and a configuration file into one [`options::RunOptions`]. [`runner`]
+//! owns the machine and loops: run a slice, print what the guest sent to its serial port, feed it what was
+//! typed, let the [`script`] and the [`expect`]ations look at what is there, and sleep while the guest has
+//! nothing to do. Everything that a user can get wrong ends in one line that names the option and the file,
+//! and in exit status 2.
+
+mod expect;
+mod host;
+mod options;
+mod runner;
+mod screenshot;
+mod script;
+mod stats;
+mod terminal;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+/// Exit status for bad usage and unreadable files.
+const BAD_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    terminal::restore_on_panic();
+    let options::Cli { command: options::Command::Run(args) } = options::Cli::parse();
+    match args.resolve(std::env::args_os()).and_then(|options| runner::run(&options)) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("aero: {error:#}");
+            ExitCode::from(BAD_USAGE)
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! The loop around the machine.
+//!
+//! A *turn* runs the machine for a slice of instructions, hands on what it sent, lets the script and the
+//! expectations look, and feeds it what was typed. When the guest has halted, the turn ends in a sleep that
+//! the next timer, a key, or the next thing that the script waits for ends. With the clock `icount` nothing
+//! of the host reaches the guest: no standard input, and every step of the script is timed by guest time
+//! between slices of a fixed length, so a run repeats exactly.
+
+use crate::expect::{Expectations, SerialLog};
+use crate::host::{self, Closed, Event, Events, HostClock, Output};
+use crate::options::{Clock, Rtc, RunOptions, Serial, Sink};
+use crate::script::{Action, Player, Progress};
+use crate::terminal::{EscapeKey, RawMode};
+use crate::{screenshot, stats};
+use aero_bus::VmTime;
+use aero_gpu::Frame;
+use aero_machine::{Boot, BuildError, ClockConfig, Config, Exit, Machine};
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Instructions per turn: some milliseconds, so that a key is not waited for.
+const SLICE: u64 = 500_000;
+
+/// The longest sleep; only a bound for arithmetic.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Lines of serial output in a report.
+const REPORT_LINES: usize = 25;
+
+/// Why a run is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum End {
+    /// Everything expected has come, or the script said so.
+    Done,
+    PoweredOff,
+    /// `--max-insns`.
+    Instructions,
+    /// Ctrl-A x, or nobody reads the output any more.
+    UserQuit,
+    TimedOut,
+    /// A line of the script failed.
+    Failed(String),
+    DebugExit(u32),
+    Fault(String),
+    /// Halted, with nothing left that could wake it.
+    Halted,
+    Signal(u8),
+}
+
+impl End {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::PoweredOff => "powered off",
+            Self::Instructions => "instruction limit",
+            Self::UserQuit => "quit",
+            Self::TimedOut => "timed out",
+            Self::Failed(_) => "expectation failed",
+            Self::DebugExit(_) => "debug exit",
+            Self::Fault(_) => "fault",
+            Self::Halted => "halted",
+            Self::Signal(_) => "signal",
+        }
+    }
+
+    /// The program's exit status; `unmet` says whether something expected has not come.
+    fn status(&self, unmet: bool) -> u8 {
+        const FAILED: u8 = 1;
+        const STOPPED: u8 = 3;
+        const SIGNALLED: u8 = 128;
+        match self {
+            Self::DebugExit(status) => *status as u8,
+            Self::Fault(_) => STOPPED,
+            Self::Signal(number) => SIGNALLED.wrapping_add(*number),
+            Self::TimedOut | Self::Failed(_) => FAILED,
+            _ if unmet => FAILED,
+            Self::Halted => STOPPED,
+            Self::Done | Self::PoweredOff | Self::Instructions | Self::UserQuit => 0,
+        }
+    }
+
+    /// A line for the report, where the end is not what was wanted.
+    fn reason(&self, options: &RunOptions) -> Option<String> {
+        Some(match self {
+            Self::TimedOut => {
+                format!("the time ran out after {} s", options.timeout.unwrap_or_default().as_secs_f64())
+            }
+            Self::Failed(line) => line.clone(),
+            Self::Fault(report) => format!("the guest stopped: {report}"),
+            Self::Halted => "the guest has halted and nothing can wake it".to_owned(),
+            Self::PoweredOff => "the guest powered off".to_owned(),
+            Self::Instructions => "the instruction limit was reached".to_owned(),
+            Self::DebugExit(status) => format!("the guest ended the run with status {status}"),
+            Self::Signal(_) | Self::Done | Self::UserQuit => return None,
+        })
+    }
+}
+
+/// Runs a machine to its end and returns the exit status.
+///
+/// # Errors
+/// One line for a file that cannot be read or written, or a machine that cannot be built.
+pub fn run(options: &RunOptions) -> anyhow::Result<u8> {
+    let mut runner = Runner::new(options)?;
+    let end = loop {
+        if let Some(end) = runner.turn()? {
+            break end;
+        }
+    };
+    runner.finish(&end)
+}
+
+struct Runner<'a> {
+    options: &'a RunOptions,
+    machine: Machine,
+    started: Instant,
+    /// Guest time that a halted machine was spared under `icount`.
+    skipped: Duration,
+    log: SerialLog,
+    serial: Option<Output>,
+    debugcon: Vec<Output>,
+    expectations: Expectations,
+    player: Player,
+    /// When the script wants to look again.
+    script_due: Option<Duration>,
+    /// When `--screenshot FILE@SECS` is due; `None` once taken.
+    picture_due: Option<Duration>,
+    events: Events,
+    /// Whether standard input may still bring something.
+    input_open: bool,
+    escape: Option<EscapeKey>,
+    raw: Option<RawMode>,
+}
+
+impl<'a> Runner<'a> {
+    fn new(options: &'a RunOptions) -> anyhow::Result<Self> {
+        let expectations = Expectations::new(&options.expect_serial, &options.expect_screen)?;
+        let boot = boot(options)?;
+        let serial = match &options.serial {
+            Serial::None => None,
+            Serial::Stdio => Some(Output::open("--serial", &Sink::Stdio)?),
+            Serial::File(file) => Some(Output::open("--serial", &Sink::File(file.clone()))?),
+        };
+        let debugcon = options.debugcon.iter().map(|sink| Output::open("--debugcon", sink));
+        let debugcon = debugcon.collect::<Result<_, _>>()?;
+        let started = Instant::now();
+        let machine = Machine::new(config(options), boot, Box::new(HostClock(started)))
+            .map_err(|e| anyhow::Error::msg(blamed(&e, options)))?;
+        let takes_input = options.serial == Serial::Stdio && options.clock == Clock::Realtime;
+        let raw = match takes_input && std::io::stdin().is_terminal() {
+            true => Some(RawMode::enter()?),
+            false => None,
+        };
+        Ok(Self {
+            options,
+            machine,
+            started,
+            skipped: Duration::ZERO,
+            log: SerialLog::default(),
+            serial,
+            debugcon,
+            expectations,
+            player: Player::new(options.script.clone()),
+            script_due: None,
+            picture_due: options.screenshot.as_ref().and_then(|shot| shot.at),
+            events: Events::listen(takes_input)?,
+            input_open: takes_input,
+            escape: raw.is_some().then(EscapeKey::default),
+            raw,
+        })
+    }
+
+    /// The clock of scripts and pictures.
+    fn clock(&self) -> Duration {
+        match self.options.clock {
+            Clock::Realtime => self.started.elapsed(),
+            Clock::Icount { .. } => Duration::from_nanos(self.machine.now().0) + self.skipped,
+        }
+    }
+
+    fn turn(&mut self) -> anyhow::Result<Option<End>> {
+        let Some(budget) = self.budget() else { return Ok(Some(End::Instructions)) };
+        let exit = self.machine.run(budget);
+        if self.hand_on()?.is_err() {
+            return Ok(Some(End::UserQuit));
+        }
+        let looked = self.look()?;
+        let idle = match exit {
+            Exit::Budget => None,
+            Exit::Idle { until } => Some(until),
+            Exit::Reset => match self.machine.reset() {
+                Ok(()) => None,
+                Err(e) => return Ok(Some(End::Fault(format!("after a reset, {e}")))),
+            },
+            Exit::Shutdown => return Ok(Some(End::PoweredOff)),
+            Exit::DebugExit(status) => return Ok(Some(End::DebugExit(status))),
+            Exit::Fault(report) => return Ok(Some(End::Fault(report))),
+        };
+        if looked.is_some() {
+            return Ok(looked);
+        }
+        if self.options.timeout.is_some_and(|limit| self.started.elapsed() >= limit) {
+            return Ok(Some(End::TimedOut));
+        }
+        Ok(match idle {
+            Some(until) => self.idle(until),
+            None => self.take_events(),
+        })
+    }
+
+    /// Instructions for the next slice; `None` at `--max-insns`.
+    fn budget(&self) -> Option<u64> {
+        let left = self.options.max_insns.map_or(SLICE, |limit| limit.saturating_sub(self.machine.retired()));
+        (left > 0).then_some(left.min(SLICE))
+    }
+
+    /// Writes what the guest sent to where it goes.
+    fn hand_on(&mut self) -> anyhow::Result<Result<(), Closed>> {
+        let sent = self.machine.take_serial();
+        self.log.push(&sent);
+        let debug = self.machine.take_debugcon();
+        for console in &mut self.debugcon {
+            if let closed @ Err(Closed) = console.write(&debug)? {
+                return Ok(closed);
+            }
+        }
+        self.serial.as_mut().map_or(Ok(Ok(())), |serial| serial.write(&sent))
+    }
+
+    /// Lets the expectations and the script look, and does what the script says.
+    fn look(&mut self) -> anyhow::Result<Option<End>> {
+        if self.picture_due.is_some_and(|due| self.clock() >= due) {
+            self.take_picture()?;
+        }
+        let screen = match self.expectations.looks_at_screen() || self.player.looks_at_screen() {
+            true => self.machine.screen_text(),
+            false => String::new(),
+        };
+        self.expectations.look(&self.log, &screen);
+        loop {
+            match self.player.poll(self.clock(), &self.log, &screen) {
+                Progress::Do(action) => self.perform(action)?,
+                Progress::Waiting(due) => {
+                    self.script_due = Some(due);
+                    return Ok(None);
+                }
+                Progress::Quit => return Ok(Some(End::Done)),
+                Progress::Failed(line) => return Ok(Some(End::Failed(line))),
+                Progress::Finished => break,
+            }
+        }
+        self.script_due = None;
+        let expected = self.expectations.any() || self.player.expects();
+        Ok((expected && self.expectations.met()).then_some(End::Done))
+    }
+
+    fn perform(&mut self, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Type(text) => self.machine.type_text(&text),
+            Action::Send(bytes) => self.machine.serial_send(&bytes),
+            Action::Keys(keys) => {
+                keys.iter().for_each(|code| self.machine.inject_browser_key(code, true));
+                keys.iter().rev().for_each(|code| self.machine.inject_browser_key(code, false));
+            }
+            Action::Screenshot(file) => screenshot::write(&self.picture(), &file)?,
+            Action::PowerButton => self.machine.press_power_button(),
+        }
+        Ok(())
+    }
+
+    fn picture(&mut self) -> Frame {
+        let mut frame = Frame::default();
+        self.machine.render(&mut frame);
+        frame
+    }
+
+    /// Takes the picture of `--screenshot`.
+    fn take_picture(&mut self) -> anyhow::Result<()> {
+        self.picture_due = None;
+        let Some(shot) = &self.options.screenshot else { return Ok(()) };
+        screenshot::write(&self.picture(), &shot.file)
+    }
+
+    /// The guest has halted until `until`.
+    fn idle(&mut self, until: Option<VmTime>) -> Option<End> {
+        if self.options.clock != Clock::Realtime {
+            return self.skip_idle(until);
+        }
+        if until.is_none() && !self.input_open && self.next_due().is_none() {
+            return Some(End::Halted);
+        }
+        let timer = until.map(|at| Duration::from_nanos(at.since(self.machine.now())));
+        let due = self.next_due().map(|due| due.saturating_sub(self.clock()));
+        let limit = self.options.timeout.map(|limit| limit.saturating_sub(self.started.elapsed()));
+        let sleep = [timer, due, limit].into_iter().flatten().min().unwrap_or(LONG);
+        match self.events.wait(sleep.min(LONG)) {
+            Some(event) => self.take_event(event).or_else(|| self.take_events()),
+            None => None,
+        }
+    }
+
+    /// Nothing happens in guest time any more: the script's clock alone goes on.
+    fn skip_idle(&mut self, until: Option<VmTime>) -> Option<End> {
+        if until.is_none() {
+            let Some(due) = self.next_due() else { return Some(End::Halted) };
+            self.skipped += due.saturating_sub(self.clock());
+        }
+        self.take_events()
+    }
+
+    /// When the script or a picture is due next.
+    fn next_due(&self) -> Option<Duration> {
+        [self.script_due, self.picture_due].into_iter().flatten().min()
+    }
+
+    fn take_events(&mut self) -> Option<End> {
+        while let Some(event) = self.events.poll() {
+            let end = self.take_event(event);
+            if end.is_some() {
+                return end;
+            }
+        }
+        None
+    }
+
+    fn take_event(&mut self, event: Event) -> Option<End> {
+        match event {
+            Event::Signal(number) => return Some(End::Signal(number)),
+            Event::InputEnded => self.input_open = false,
+            Event::Typed(bytes) => {
+                let (bytes, quit) = match &mut self.escape {
+                    Some(escape) => escape.filter(&bytes),
+                    None => (bytes, false),
+                };
+                self.machine.serial_send(&bytes);
+                return quit.then_some(End::UserQuit);
+            }
+        }
+        None
+    }
+
+    /// Writes what is to be written at the end, reports, and returns the exit status.
+    fn finish(mut self, end: &End) -> anyhow::Result<u8> {
+        self.raw = None;
+        let mut missing = self.expectations.missing();
+        if !matches!(end, End::Failed(_)) {
+            missing.extend(self.player.missing());
+        }
+        let status = end.status(!missing.is_empty());
+        let wanted = status == 0 || matches!(end, End::DebugExit(_) | End::Signal(_));
+        if !wanted || !missing.is_empty() {
+            self.report(end, &missing);
+        }
+        if self.options.screenshot.as_ref().is_some_and(|shot| shot.at.is_none())
+            || self.picture_due.is_some()
+        {
+            self.take_picture()?;
+        }
+        if let Some(file) = &self.options.stats {
+            let run = stats::Run {
+                wall: self.started.elapsed(),
+                guest_ns: self.machine.now().0,
+                instructions: self.machine.retired(),
+                exit_status: status,
+                ended: end.name(),
+            };
+            stats::write(file, &self.machine.stats(), &run)?;
+        }
+        Ok(status)
+    }
+
+    /// Says on standard error what went wrong, and what the guest showed last.
+    fn report(&self, end: &End, missing: &[String]) {
+        eprintln!();
+        for line in end.reason(self.options).iter().chain(missing) {
+            eprintln!("aero: {line}");
+        }
+        let screen = self.machine.screen_text();
+        if !screen.trim().is_empty() {
+            eprintln!("--- the screen\n{}", screen.trim_end());
+        }
+        let serial = self.log.last_lines(REPORT_LINES);
+        if !serial.is_empty() {
+            eprintln!("--- the last serial lines\n{serial}");
+        }
+    }
+}
+
+fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
+    let too_large =
+        format!("do not fit into {} MiB of guest memory; give a larger --memory", options.memory >> 20);
+    let kernel = host::read_file("--kernel", &options.kernel, options.memory, &too_large)?;
+    let initrd = options.initrd.as_ref();
+    let initrd =
+        initrd.map(|file| host::read_file("--initrd", file, options.memory, &too_large)).transpose()?;
+    Ok(Boot { kernel, initrd, append: options.append.clone() })
+}
+
+fn config(options: &RunOptions) -> Config {
+    Config {
+        memory: options.memory,
+        clock: match options.clock {
+            Clock::Realtime => ClockConfig::Realtime,
+            Clock::Icount { mips } => ClockConfig::Icount { mips },
+        },
+        rtc: rtc_start(options.rtc),
+        debug_exit: options.debug_exit,
+        debugcon: options.debugcon_port,
+        vga: options.vga,
+    }
+}
+
+/// What the clock chip starts with, in seconds since 1970.
+fn rtc_start(rtc: Rtc) -> u64 {
+    let utc = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match rtc {
+        Rtc::Utc => utc,
+        Rtc::Local => utc.saturating_add_signed(jiff::Zoned::now().offset().seconds().into()),
+        Rtc::At(seconds) => seconds,
+    }
+}
+
+/// A machine that cannot be built, with the option that is to blame.
+fn blamed(error: &BuildError, options: &RunOptions) -> String {
+    let text = error.to_string();
+    let option = match &options.initrd {
+        _ if text.contains("guest memory") => format!("--memory {}", bytes(options.memory)),
+        Some(initrd) if text.contains("initrd") => format!("--initrd {}", initrd.display()),
+        _ if text.contains("command line") => "--append".to_owned(),
+        _ => format!("--kernel {}", options.kernel.display()),
+    };
+    format!("{option}: {text}")
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        n if n > 0 && n % (1 << 20) == 0 => format!("{}M", n >> 20),
+        n => n.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unmet_expectation_turns_a_good_end_into_a_failure() {
+        for end in [End::Done, End::PoweredOff, End::Instructions, End::UserQuit] {
+            assert_eq!((end.status(false), end.status(true)), (0, 1), "{end:?}");
+        }
+        assert_eq!((End::Halted.status(false), End::Halted.status(true)), (3, 1));
+    }
+
+    #[test]
+    fn exit_statuses_are_the_promised_ones() {
+        let ends =
+            [End::TimedOut, End::Failed(String::new()), End::Fault(String::new()), End::DebugExit(0x21)];
+        assert_eq!(ends.map(|end| end.status(false)), [1, 1, 3, 0x21]);
+        assert_eq!(End::Signal(15).status(true), 143);
+    }
+
+    #[test]
+    fn sizes_are_shown_as_they_are_given() {
+        assert_eq!([512 << 20, 1000, 0].map(bytes), ["512M", "1000", "0"]);
+    }
+}

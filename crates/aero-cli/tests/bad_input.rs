@@ -1,0 +1,130 @@
+//! What a user can get wrong ends in exit status 2 and one line that names the option.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn aero(arguments: &[&str]) -> Output {
+    let program = env!("CARGO_BIN_EXE_aero");
+    Command::new(program).args(arguments).stdin(Stdio::null()).output().expect("the program starts")
+}
+
+/// Runs `aero run` and returns its one line of complaint.
+fn refused(arguments: &[&str]) -> String {
+    let output = aero(&[&["run"], arguments].concat());
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+    text
+}
+
+fn refused_in_one_line(arguments: &[&str]) -> String {
+    let text = refused(arguments);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    text
+}
+
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn with(&self, name: &str, bytes: &[u8]) -> String {
+        let file = self.0.path().join(name);
+        std::fs::write(&file, bytes).expect("a file");
+        text(&file)
+    }
+}
+
+fn text(file: &Path) -> String {
+    file.to_str().expect("a plain name").to_owned()
+}
+
+#[test]
+fn version_and_help_are_there() {
+    let version = aero(&["--version"]);
+    assert!(version.status.success() && version.stdout.starts_with(b"aero "));
+    let help = aero(&["run", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("text");
+    for part in ["--kernel", "--expect-serial", "Exit status", "Ctrl-A x"] {
+        assert!(help.contains(part), "{part} is missing");
+    }
+}
+
+#[test]
+fn missing_empty_and_wrong_kernels_are_refused() {
+    let files = Files::new();
+    let folder = text(files.0.path());
+    for (file, part) in [
+        ("no/such/file".to_owned(), "no such file"),
+        (folder, "directory"),
+        (files.with("empty", b""), "empty"),
+        (files.with("text", b"this is not a kernel"), "bzImage"),
+    ] {
+        let line = refused_in_one_line(&["--kernel", &file, "--memory", "64M"]);
+        assert!(line.contains(&format!("--kernel {file}: ")) && line.contains(part), "{line}");
+    }
+    assert!(refused_in_one_line(&[]).contains("--kernel FILE is missing"));
+}
+
+#[test]
+fn initrd_larger_than_memory_is_refused() {
+    let files = Files::new();
+    let kernel = files.with("kernel", b"any");
+    let initrd = files.with("initrd", &vec![0; 3 << 20]);
+    let line = refused_in_one_line(&["--kernel", &kernel, "--initrd", &initrd, "--memory", "2M"]);
+    assert!(line.contains("--initrd") && line.contains("3 MiB") && line.contains("--memory"), "{line}");
+}
+
+#[test]
+fn memory_that_cannot_be_is_refused() {
+    let files = Files::new();
+    let kernel = files.with("kernel", b"any");
+    for size in ["8000G", "64K"] {
+        let line = refused_in_one_line(&["--kernel", &kernel, "--memory", size]);
+        assert!(line.contains("--memory"), "{line}");
+    }
+}
+
+#[test]
+fn bad_options_are_named() {
+    for (arguments, part) in [
+        (&["--memory", "lots"][..], "--memory"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["--clock", "sundial"], "--clock"),
+        (&["--rtc", "teatime"], "--rtc"),
+        (&["--serial", "carrier-pigeon"], "--serial"),
+        (&["--expect-serial", "("], "--expect-serial"),
+        (&["--timeout", "-1"], "--timeout"),
+        (&["--debug-exit", "70000"], "--debug-exit"),
+    ] {
+        let text = refused(&[&["--kernel", "k"], arguments].concat());
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn bad_script_names_its_file_and_line() {
+    let files = Files::new();
+    let script = files.with("steps", b"# a comment\nwait 1\nexpct serial \"x\"\n");
+    let line = refused_in_one_line(&["--kernel", "k", "--script", &script]);
+    assert!(line.contains(&format!("--script {script}:3: `expct")), "{line}");
+    assert!(refused_in_one_line(&["--kernel", "k", "--script", "no/such"]).contains("--script no/such"));
+}
+
+#[test]
+fn bad_configuration_names_its_file() {
+    let files = Files::new();
+    let config = files.with("vm.toml", b"memry = '1G'\n");
+    let line = refused_in_one_line(&["--config", &config]);
+    assert!(line.contains(&format!("--config {config}: `memry` is not an option")), "{line}");
+}
+
+#[test]
+fn unwritable_output_is_refused_before_the_guest_starts() {
+    let files = Files::new();
+    let kernel = files.with("kernel", b"any");
+    let line = refused_in_one_line(&["--kernel", &kernel, "--serial", "file:no/such/folder/log"]);
+    assert!(line.contains("--serial no/such/folder/log"), "{line}");
+}

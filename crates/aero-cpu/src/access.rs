@@ -1,0 +1,302 @@
+//! Guest memory accesses of the interpreter: one table lookup when all goes well, the slow path otherwise.
+//!
+//! Everything here takes linear addresses. The slow path handles misalignment, page crossings, page walks, device
+//! memory, and writes to pages with decoded code. A store is all or nothing: both pages of a crossing store are
+//! translated for writing before the first byte changes.
+
+#![allow(unsafe_code, reason = "the fast path reads and writes RAM at arena offsets that TLB entries give")]
+
+use crate::exception::Vector;
+use crate::mmu::{self, Access};
+use crate::state::{cr0, eflags};
+use crate::tlb::{MISS, index};
+use crate::vcpu::{Stop, Vcpu};
+use crate::word::Word;
+use aero_mem::Gpa;
+
+/// Where an address leads.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// RAM, by arena offset.
+    Ram(u32),
+    /// Device memory or nothing, by physical address.
+    Device(u64),
+}
+
+impl Vcpu<'_> {
+    /// Loads from linear address `la` at the current privilege.
+    #[inline(always)]
+    pub fn load<T: Word>(&mut self, la: u64) -> Result<T, Stop> {
+        // SAFETY: the entry is one of the current read table.
+        let delta: u64 = unsafe { self.base.read(self.tlb_read + index(la) * 8) };
+        let t = la.wrapping_sub(delta);
+        if t & (MISS | u64::from(T::BYTES - 1)) == 0 {
+            // SAFETY: a hit is an offset into a RAM page or the guard page, and an aligned access stays in it.
+            return Ok(unsafe { self.base.read(t) });
+        }
+        self.load_slow(la, T::BYTES).map(T::trunc)
+    }
+
+    /// Stores to linear address `la` at the current privilege.
+    #[inline(always)]
+    pub fn store<T: Word>(&mut self, la: u64, value: T) -> Result<(), Stop> {
+        // SAFETY: as in `load`, with the write table.
+        let delta: u64 = unsafe { self.base.read(self.tlb_write + index(la) * 8) };
+        let t = la.wrapping_sub(delta);
+        if t & (MISS | u64::from(T::BYTES - 1)) == 0 {
+            // SAFETY: as in `load`.
+            unsafe { self.base.write(t, value) };
+            return Ok(());
+        }
+        self.store_slow(la, T::BYTES, value.zext())
+    }
+
+    /// Replaces the value at `la` by what `change` makes of it. Faults as a write, before `change` runs.
+    #[inline(always)]
+    pub fn modify<T: Word>(&mut self, la: u64, change: impl FnOnce(&mut Self, T) -> T) -> Result<(), Stop> {
+        // SAFETY: as in `store`.
+        let delta: u64 = unsafe { self.base.read(self.tlb_write + index(la) * 8) };
+        let t = la.wrapping_sub(delta);
+        if t & (MISS | u64::from(T::BYTES - 1)) == 0 {
+            // SAFETY: as in `load`.
+            let old = unsafe { self.base.read(t) };
+            let new = change(self, old);
+            // SAFETY: as in `load`; `change` computes and touches no memory map.
+            unsafe { self.base.write(t, new) };
+            return Ok(());
+        }
+        self.probe_write(la, T::BYTES)?;
+        let old = T::trunc(self.load_slow(la, T::BYTES)?);
+        let new = change(self, old);
+        self.store_slow(la, T::BYTES, new.zext())
+    }
+
+    /// Loads 16 bytes, low half first.
+    #[inline]
+    pub fn load128(&mut self, la: u64) -> Result<[u64; 2], Stop> {
+        Ok([self.load(la)?, self.load(la.wrapping_add(8))?])
+    }
+
+    /// Stores 16 bytes, all or nothing.
+    #[inline]
+    pub fn store128(&mut self, la: u64, value: [u64; 2]) -> Result<(), Stop> {
+        if la & 0xfff > 0xff0 {
+            self.probe_write(la, 16)?;
+        }
+        self.store(la, value[0])?;
+        self.store(la.wrapping_add(8), value[1])
+    }
+
+    /// Faults as a write of `len` bytes at `la` would, and changes nothing but accessed and dirty bits.
+    pub fn probe_write(&mut self, la: u64, len: u32) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
+        let user = self.st.cpl == 3;
+        self.translate(la, true, user)?;
+        if crosses(la, len) {
+            self.translate(self.next_page(la), true, user)?;
+        }
+        Ok(())
+    }
+
+    /// Faults as a read of `len` bytes at `la` would.
+    pub fn probe_read(&mut self, la: u64, len: u32) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
+        let user = self.st.cpl == 3;
+        self.translate(la, false, user)?;
+        if crosses(la, len) {
+            self.translate(self.next_page(la), false, user)?;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes out of the guest.
+    pub fn load_bytes(&mut self, la: u64, into: &mut [u8]) -> Result<(), Stop> {
+        for (i, b) in into.iter_mut().enumerate() {
+            *b = self.load(la.wrapping_add(i as u64))?;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes into the guest, all or nothing; at most a page.
+    pub fn store_bytes(&mut self, la: u64, from: &[u8]) -> Result<(), Stop> {
+        self.probe_write(la, from.len() as u32)?;
+        for (i, b) in from.iter().enumerate() {
+            self.store(la.wrapping_add(i as u64), *b)?;
+        }
+        Ok(())
+    }
+
+    /// Loads as the processor itself does (descriptor tables, TSS): with supervisor rights at any CPL.
+    pub fn load_system<T: Word>(&mut self, la: u64) -> Result<T, Stop> {
+        self.read_at(la, T::BYTES, false).map(T::trunc)
+    }
+
+    /// Stores as the processor itself does.
+    pub fn store_system<T: Word>(&mut self, la: u64, value: T) -> Result<(), Stop> {
+        self.write_at(la, T::BYTES, value.zext(), false)
+    }
+
+    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory.
+    /// `write` also notes that code there may change. For bulk string operations.
+    pub fn run_at(&mut self, la: u64, write: bool) -> Result<Option<(u32, u32)>, Stop> {
+        self.check_canonical(la, 1)?;
+        Ok(match self.translate(la, write, self.st.cpl == 3)? {
+            Place::Ram(at) => Some((at, 0x1000 - (at & 0xfff))),
+            Place::Device(_) => None,
+        })
+    }
+
+    /// Tells the code map of bytes written past the tables.
+    pub fn wrote(&mut self, at: u32, len: u32) {
+        self.mem.note_write(at, len);
+        self.attention |= self.mem.code_was_modified();
+    }
+
+    /// The physical address of an instruction byte, `None` if it is not RAM: arena offset and page.
+    pub fn translate_fetch(&mut self, la: u64, user: bool) -> Result<Option<u32>, Stop> {
+        let access = Access { write: false, user, fetch: true };
+        match mmu::walk(self.st, self.mem, la, access) {
+            Ok(page) => Ok(self.mem.offset_of(Gpa(page.base | la & 0xfff))),
+            Err(f) => Err(self.page_fault(la, f.0)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn load_slow(&mut self, la: u64, len: u32) -> Result<u64, Stop> {
+        self.check_alignment(la, len)?;
+        self.read_at(la, len, self.st.cpl == 3)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn store_slow(&mut self, la: u64, len: u32, value: u64) -> Result<(), Stop> {
+        self.check_alignment(la, len)?;
+        self.write_at(la, len, value, self.st.cpl == 3)
+    }
+
+    fn read_at(&mut self, la: u64, len: u32, user: bool) -> Result<u64, Stop> {
+        self.check_canonical(la, len)?;
+        let first = self.translate(la, false, user)?;
+        if !crosses(la, len) {
+            return Ok(self.read_place(first, len));
+        }
+        let second = self.translate(self.next_page(la), false, user)?;
+        let head = 0x1000 - (la & 0xfff) as u32;
+        let low = self.read_pieces(first, head);
+        let high = self.read_pieces(second, len - head);
+        Ok(low | high << (8 * head))
+    }
+
+    fn write_at(&mut self, la: u64, len: u32, value: u64, user: bool) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
+        let first = self.translate(la, true, user)?;
+        if !crosses(la, len) {
+            self.write_place(first, len, value);
+            return Ok(());
+        }
+        let second = self.translate(self.next_page(la), true, user)?;
+        let head = 0x1000 - (la & 0xfff) as u32;
+        self.write_pieces(first, head, value);
+        self.write_pieces(second, len - head, value >> (8 * head));
+        Ok(())
+    }
+
+    fn read_pieces(&mut self, place: Place, len: u32) -> u64 {
+        (0..len).fold(0, |v, i| v | self.read_place(place.plus(i), 1) << (8 * i))
+    }
+
+    fn write_pieces(&mut self, place: Place, len: u32, value: u64) {
+        (0..len).for_each(|i| self.write_place(place.plus(i), 1, value >> (8 * i) & 0xff));
+    }
+
+    fn read_place(&mut self, place: Place, len: u32) -> u64 {
+        match place {
+            // SAFETY: the translation gave a RAM offset and the access stays within its page.
+            Place::Ram(at) => unsafe {
+                match len {
+                    1 => u64::from(self.base.read::<u8>(at.into())),
+                    2 => u64::from(self.base.read::<u16>(at.into())),
+                    4 => u64::from(self.base.read::<u32>(at.into())),
+                    _ => self.base.read(at.into()),
+                }
+            },
+            Place::Device(gpa) => self.read_device(gpa, len),
+        }
+    }
+
+    fn write_place(&mut self, place: Place, len: u32, value: u64) {
+        match place {
+            Place::Ram(at) => {
+                // SAFETY: as in `read_place`.
+                unsafe {
+                    match len {
+                        1 => self.base.write(at.into(), value as u8),
+                        2 => self.base.write(at.into(), value as u16),
+                        4 => self.base.write(at.into(), value as u32),
+                        _ => self.base.write(at.into(), value),
+                    }
+                }
+                self.wrote(at, len);
+            }
+            Place::Device(gpa) => self.write_device(gpa, len, value),
+        }
+    }
+
+    fn translate(&mut self, la: u64, write: bool, user: bool) -> Result<Place, Stop> {
+        if let Some(at) = self.tlb.lookup(user, write, la) {
+            return Ok(Place::Ram(at));
+        }
+        self.tlb.misses += 1;
+        let page = match mmu::walk(self.st, self.mem, la, Access { write, user, fetch: false }) {
+            Ok(page) => page,
+            Err(f) => return Err(self.page_fault(la, f.0)),
+        };
+        let Some(host) = self.mem.offset_of(Gpa(page.base)) else {
+            return Ok(Place::Device(page.base | la & 0xfff));
+        };
+        let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
+        self.tlb.fill(user, la & !0xfff, host, page.global, page.large, writable);
+        Ok(Place::Ram(host | (la & 0xfff) as u32))
+    }
+
+    /// The first address of the page after `la`'s, wrapped as the address size does.
+    fn next_page(&self, la: u64) -> u64 {
+        let next = (la | 0xfff).wrapping_add(1);
+        if self.st.long_mode() { next } else { next & 0xffff_ffff }
+    }
+
+    fn check_canonical(&self, la: u64, len: u32) -> Result<(), Stop> {
+        let last = la.wrapping_add(u64::from(len) - 1);
+        if self.st.long_mode() && !(is_canonical(la) && is_canonical(last)) {
+            return Err(Stop::NonCanonical);
+        }
+        Ok(())
+    }
+
+    fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {
+        let checked = self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0;
+        if checked && la & u64::from(len - 1) != 0 {
+            return Err(self.raise_code(Vector::ALIGNMENT_CHECK, 0));
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn plus(self, n: u32) -> Self {
+        match self {
+            Self::Ram(at) => Self::Ram(at + n),
+            Self::Device(gpa) => Self::Device(gpa + u64::from(n)),
+        }
+    }
+}
+
+fn crosses(la: u64, len: u32) -> bool {
+    (la & 0xfff) + u64::from(len) > 0x1000
+}
+
+/// Whether bits 63:47 are all the same.
+pub fn is_canonical(la: u64) -> bool {
+    (la as i64) << 16 >> 16 == la as i64
+}

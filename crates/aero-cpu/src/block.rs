@@ -1,0 +1,214 @@
+//! The cache of decoded blocks.
+//!
+//! A block is a straight run of instructions within one page (its last may cross into the next), decoded once and found
+//! again by **physical** place and [`Mode`], so that every address space shares it. In front stands the jump cache, keyed
+//! by linear address, which is all that a warm dispatch touches. A store to code removes the page's blocks and turns
+//! their first instruction into [`stale`], so the jump cache needs no search.
+
+use crate::bind::bind;
+use crate::op::{Op, branch};
+use crate::tlb::Tlb;
+use crate::vcpu::{Mode, Stop, Vcpu};
+use aero_mem::GuestMemory;
+use aero_x86::{DecodeError, MAX_LEN, decode};
+use rustc_hash::FxHashMap;
+
+/// Instructions in a block at most.
+const MAX_BLOCK: usize = 64;
+
+/// Decoded instructions kept at most: 24 MiB. Then everything is decoded anew, which takes a moment every few million.
+const MAX_OPS: usize = 768 << 10;
+
+const JUMP_ENTRIES: usize = 4096;
+
+/// Where a block's instructions lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    start: u32,
+    len: u16,
+}
+
+#[derive(Clone, Copy)]
+struct JumpEntry {
+    la: u64,
+    key: u64,
+    block: Block,
+}
+
+const NO_ENTRY: JumpEntry = JumpEntry { la: 0, key: u64::MAX, block: Block { start: 0, len: 0 } };
+
+/// A block with the page that its last instruction crosses into.
+#[derive(Clone, Copy)]
+struct Entry {
+    block: Block,
+    second: Option<u32>,
+}
+
+/// The cache.
+pub struct BlockCache {
+    ops: Vec<Op>,
+    by_place: FxHashMap<u64, Entry>,
+    by_page: FxHashMap<u32, Vec<u64>>,
+    jump: Box<[JumpEntry]>,
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self {
+            ops: Vec::new(),
+            by_place: FxHashMap::default(),
+            by_page: FxHashMap::default(),
+            jump: vec![NO_ENTRY; JUMP_ENTRIES].into_boxed_slice(),
+        }
+    }
+}
+
+/// What a jump cache entry must match besides the linear address.
+#[inline(always)]
+fn jump_key(v: &Vcpu<'_>) -> u64 {
+    u64::from(v.tlb.generation) << 8 | u64::from(v.st.cpl == 3) << 4 | u64::from(v.mode.key())
+}
+
+#[inline(always)]
+fn jump_slot(la: u64) -> usize {
+    (la ^ la >> 12) as usize % JUMP_ENTRIES
+}
+
+impl BlockCache {
+    /// The instructions of a block.
+    #[inline(always)]
+    pub fn ops(&self, block: Block) -> &[Op] {
+        &self.ops[block.start as usize..][..usize::from(block.len)]
+    }
+
+    /// The block at linear address `la`, decoded if need be.
+    ///
+    /// # Errors
+    /// With a fault pending when the code cannot be fetched.
+    #[inline(always)]
+    pub fn block_at(&mut self, v: &mut Vcpu<'_>, la: u64) -> Result<Block, Stop> {
+        let entry = &self.jump[jump_slot(la)];
+        if entry.la == la && entry.key == jump_key(v) {
+            return Ok(entry.block);
+        }
+        self.find(v, la)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find(&mut self, v: &mut Vcpu<'_>, la: u64) -> Result<Block, Stop> {
+        v.core.counters.dispatch_misses += 1;
+        let user = v.st.cpl == 3;
+        if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(la) {
+            return Err(v.gp(0));
+        }
+        let Some(at) = v.translate_fetch(la, user)? else {
+            log::warn!("instruction fetch outside RAM at linear address {la:#x}");
+            return Err(v.ud());
+        };
+        let key = place_key(at, v.mode);
+        let entry = match self.by_place.get(&key).copied() {
+            Some(entry) if self.second_page_holds(v, la, entry)? => entry,
+            _ => self.decode(v, la, at, key)?,
+        };
+        self.jump[jump_slot(la)] = JumpEntry { la, key: jump_key(v), block: entry.block };
+        Ok(entry.block)
+    }
+
+    /// Whether the block's second page, if it has one, still lies where it was decoded from.
+    fn second_page_holds(&self, v: &mut Vcpu<'_>, la: u64, entry: Entry) -> Result<bool, Stop> {
+        let Some(second) = entry.second else { return Ok(true) };
+        let next = next_page(v, la);
+        Ok(v.translate_fetch(next, v.st.cpl == 3)? == Some(second))
+    }
+
+    fn decode(&mut self, v: &mut Vcpu<'_>, la: u64, at: u32, key: u64) -> Result<Entry, Stop> {
+        if self.ops.len() + MAX_BLOCK > MAX_OPS {
+            self.clear(v.mem);
+        }
+        v.core.counters.blocks_decoded += 1;
+        let start = self.ops.len();
+        let mut end = 0u32;
+        let mut second = None;
+        let in_page = 0x1000 - (at & 0xfff);
+        while self.ops.len() - start < MAX_BLOCK && end < in_page {
+            let mut bytes = [0; MAX_LEN];
+            let have = fetch(v.mem, at + end, (in_page - end) as usize, &mut bytes);
+            let decoded = match decode(&bytes[..have], v.mode.code) {
+                Err(DecodeError::Truncated) if have < MAX_LEN && end == 0 => {
+                    let next = next_page(v, la);
+                    second = v.translate_fetch(next, v.st.cpl == 3)?;
+                    let more = second.map_or(0, |s| fetch(v.mem, s, MAX_LEN - have, &mut bytes[have..]));
+                    decode(&bytes[..have + more], v.mode.code)
+                }
+                Err(DecodeError::Truncated) if have < MAX_LEN => break,
+                other => other,
+            };
+            let n = (self.ops.len() - start) as u8;
+            let bound = bind(decoded, v.mode, n, end as u16);
+            end += u32::from(bound.len);
+            self.ops.push(bound.op);
+            if bound.ends {
+                break;
+            }
+        }
+        let block = Block { start: start as u32, len: (self.ops.len() - start) as u16 };
+        let entry = Entry { block, second: second.filter(|_| end > in_page) };
+        self.by_place.insert(key, entry);
+        self.register(v.mem, v.tlb, at, end.min(in_page), key);
+        if let Some(second) = entry.second {
+            self.register(v.mem, v.tlb, second, end - in_page, key);
+        }
+        Ok(entry)
+    }
+
+    /// Marks `len` bytes at arena offset `at` as code of block `key`.
+    fn register(&mut self, mem: &mut GuestMemory, tlb: &mut Tlb, at: u32, len: u32, key: u64) {
+        let page = mem.page_of(at);
+        let before = mem.code_map(page);
+        mem.set_code_map(page, before | aero_mem::granules(at & 0xfff, len));
+        if before == 0 {
+            tlb.withhold_writes(at & !0xfff);
+        }
+        self.by_page.entry(page).or_default().push(key);
+    }
+
+    /// Drops the blocks of pages whose code was overwritten.
+    pub fn drop_modified(&mut self, mem: &mut GuestMemory) -> u64 {
+        let pages = mem.take_modified_code();
+        for page in &pages {
+            for key in self.by_page.remove(page).unwrap_or_default() {
+                if let Some(entry) = self.by_place.remove(&key) {
+                    self.ops[entry.block.start as usize].run = branch::stale;
+                }
+            }
+        }
+        pages.len() as u64
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self, mem: &mut GuestMemory) {
+        for page in self.by_page.drain().map(|(page, _)| page) {
+            mem.set_code_map(page, 0);
+        }
+        self.by_place.clear();
+        self.ops.clear();
+        self.jump.fill(NO_ENTRY);
+    }
+}
+
+fn place_key(at: u32, mode: Mode) -> u64 {
+    u64::from(mode.key()) << 32 | u64::from(at)
+}
+
+fn next_page(v: &Vcpu<'_>, la: u64) -> u64 {
+    let next = (la | 0xfff).wrapping_add(1);
+    if v.mode.code == aero_x86::CodeSize::B64 { next } else { next & 0xffff_ffff }
+}
+
+/// Copies instruction bytes out of RAM at arena offset `at`: at most `limit`, at most what fits.
+fn fetch(mem: &GuestMemory, at: u32, limit: usize, into: &mut [u8]) -> usize {
+    let n = limit.min(into.len());
+    mem.read_offset(at, &mut into[..n]);
+    n
+}

@@ -1,0 +1,67 @@
+//! Exceptions: vectors, and what a faulting instruction leaves behind.
+
+/// An interrupt vector with the processor's own meaning (Intel SDM vol. 3, table 6-1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Vector(pub u8);
+
+impl Vector {
+    pub const DIVIDE_ERROR: Self = Self(0);
+    pub const DEBUG: Self = Self(1);
+    pub const NMI: Self = Self(2);
+    pub const BREAKPOINT: Self = Self(3);
+    pub const OVERFLOW: Self = Self(4);
+    pub const BOUND: Self = Self(5);
+    pub const UNDEFINED: Self = Self(6);
+    pub const DEVICE_NOT_AVAILABLE: Self = Self(7);
+    pub const DOUBLE_FAULT: Self = Self(8);
+    pub const INVALID_TSS: Self = Self(10);
+    pub const NOT_PRESENT: Self = Self(11);
+    pub const STACK: Self = Self(12);
+    pub const PROTECTION: Self = Self(13);
+    pub const PAGE_FAULT: Self = Self(14);
+    pub const X87: Self = Self(16);
+    pub const ALIGNMENT_CHECK: Self = Self(17);
+    pub const SIMD: Self = Self(19);
+}
+
+/// An exception on its way to its handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exception {
+    /// Which.
+    pub vector: Vector,
+    /// The error code, for those that have one.
+    pub code: Option<u32>,
+    /// CR2, for page faults.
+    pub address: u64,
+}
+
+/// How exceptions combine into double faults (Intel SDM vol. 3, table 6-4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Class {
+    Benign,
+    Contributory,
+    PageFault,
+    DoubleFault,
+}
+
+impl Exception {
+    fn class(self) -> Class {
+        match self.vector.0 {
+            0 | 10 | 11 | 12 | 13 => Class::Contributory,
+            14 => Class::PageFault,
+            8 => Class::DoubleFault,
+            _ => Class::Benign,
+        }
+    }
+
+    /// What becomes of this exception when it comes up while `first` is being delivered: `None` is a shutdown.
+    pub fn after(self, first: Self) -> Option<Self> {
+        let double = Self { vector: Vector::DOUBLE_FAULT, code: Some(0), address: 0 };
+        match (first.class(), self.class()) {
+            (Class::DoubleFault, Class::Contributory | Class::PageFault) => None,
+            (Class::Contributory, Class::Contributory) => Some(double),
+            (Class::PageFault, Class::Contributory | Class::PageFault) => Some(double),
+            _ => Some(self),
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! Delivery of exceptions and interrupts through the IDT or the IVT, and IRET (Intel SDM vol. 3, chapter 6).
+
+use crate::access::is_canonical;
+use crate::exception::{Exception, Vector};
+use crate::segments::{Descriptor, code, is_null, rpl};
+use crate::state::{Segment, eflags, reg, seg};
+use crate::transfer::TaskSwitch;
+use crate::vcpu::{Stop, Vcpu};
+
+/// Where an interrupt comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    /// A device, or NMI.
+    External,
+    /// An exception, with its error code.
+    Exception(Option<u32>),
+    /// INT n, INT3, INTO: the gate's DPL is checked.
+    Software,
+}
+
+mod gate {
+    pub const TASK: u32 = 5;
+    pub const INTERRUPT16: u32 = 6;
+    pub const TRAP16: u32 = 7;
+    pub const INTERRUPT32: u32 = 14;
+    pub const TRAP32: u32 = 15;
+}
+
+impl Vcpu<'_> {
+    /// Delivers an exception, with the double-fault rules.
+    ///
+    /// # Errors
+    /// On a triple fault.
+    pub(crate) fn deliver_exception(&mut self, first: Exception) -> Result<(), Stop> {
+        let mut current = first;
+        loop {
+            self.core.counters.exceptions += 1;
+            if current.vector == Vector::PAGE_FAULT {
+                self.core.counters.page_faults += 1;
+                self.st.cr2 = current.address;
+            }
+            match self.interrupt(current.vector.0, Source::Exception(current.code)) {
+                Ok(()) => return Ok(()),
+                Err(_) => match self.exception.after(current) {
+                    Some(next) => current = next,
+                    None => {
+                        log::error!(
+                            "triple fault: {:?} while delivering {current:?} at {:#x}",
+                            self.exception,
+                            self.st.rip
+                        );
+                        return Err(Stop::Shutdown);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes an NMI or a maskable interrupt if one may be taken now.
+    ///
+    /// # Errors
+    /// On a triple fault.
+    pub(crate) fn take_interrupt(&mut self) -> Result<(), Stop> {
+        if self.core.nmi_pending && !self.core.nmi_blocked {
+            self.core.nmi_pending = false;
+            self.core.nmi_blocked = true;
+            return self.take(Vector::NMI.0);
+        }
+        if self.st.eflags & eflags::IF == 0 {
+            return Ok(());
+        }
+        if let Some(vector) = self.next_vector() {
+            self.core.counters.interrupts += 1;
+            return self.take(vector);
+        }
+        Ok(())
+    }
+
+    fn next_vector(&mut self) -> Option<u8> {
+        if self.core.lapic.pending_vector().is_some() {
+            return Some(self.core.lapic.acknowledge());
+        }
+        let when = self.retired();
+        if self.core.lapic.extint_enabled() && self.bus.interrupt_line() {
+            return Some(self.bus.acknowledge_interrupt(self.mem, when));
+        }
+        None
+    }
+
+    fn take(&mut self, vector: u8) -> Result<(), Stop> {
+        self.core.halted = false;
+        self.attention = true;
+        match self.interrupt(vector, Source::External) {
+            Ok(()) => Ok(()),
+            Err(_) => self.deliver_exception(self.exception),
+        }
+    }
+
+    /// INT n, INT3, INTO: RIP must already be the next instruction's.
+    pub(crate) fn software_interrupt(&mut self, vector: u8) -> Result<(), Stop> {
+        if self.st.vm86() && self.st.iopl() < 3 {
+            return Err(self.gp(0));
+        }
+        self.interrupt(vector, Source::Software)
+    }
+
+    /// INT3, INTO and INT1: like INT n, without the IOPL check of VM86 mode.
+    pub(crate) fn breakpoint(&mut self, vector: u8) -> Result<(), Stop> {
+        self.interrupt(vector, Source::Software)
+    }
+
+    fn interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
+        self.attention = true;
+        self.atomically(|v| {
+            let done = if !v.st.protected() {
+                v.real_interrupt(vector)
+            } else if v.st.long_mode() {
+                v.long_interrupt(vector, source)
+            } else {
+                v.protected_interrupt(vector, source)
+            };
+            match done {
+                // Stack pushes of a delivery that hit a non-canonical stack are #SS(0).
+                Err(Stop::NonCanonical) => Err(v.raise_code(Vector::STACK, 0)),
+                other => other,
+            }
+        })
+    }
+
+    fn real_interrupt(&mut self, vector: u8) -> Result<(), Stop> {
+        let at = u64::from(vector) * 4;
+        if at + 3 > u64::from(self.st.idtr.limit) {
+            return Err(self.gp(u32::from(vector) * 8 + 2));
+        }
+        let entry: u32 = self.load_system(self.st.idtr.base + at)?;
+        self.push(self.st.rflags() as u16)?;
+        self.push(self.st.segments[usize::from(seg::CS)].selector)?;
+        self.push(self.st.rip as u16)?;
+        self.st.eflags &= !(eflags::IF | eflags::TF | eflags::AC | eflags::RF);
+        self.load_real_segment(seg::CS, (entry >> 16) as u16);
+        self.st.rip = u64::from(entry & 0xffff);
+        Ok(())
+    }
+
+    /// The gate of `vector`, checked for software interrupts and presence.
+    fn idt_gate(&mut self, vector: u8, source: Source, size: u64) -> Result<Descriptor, Stop> {
+        let external = u32::from(source != Source::Software);
+        let error = u32::from(vector) * 8 + 2 + external;
+        let at = u64::from(vector) * size;
+        if at + size - 1 > u64::from(self.st.idtr.limit) {
+            return Err(self.gp(error));
+        }
+        let at = self.wrap(self.st.idtr.base.wrapping_add(at));
+        let d = Descriptor { raw: self.load_system(at)?, at, selector: 0 };
+        let long = self.st.long_mode();
+        let known = match d.system_type() {
+            _ if d.is_code_or_data() => false,
+            gate::INTERRUPT32 | gate::TRAP32 => true,
+            gate::TASK | gate::INTERRUPT16 | gate::TRAP16 => !long,
+            _ => false,
+        };
+        if !known || source == Source::Software && d.dpl() < self.st.cpl {
+            return Err(self.gp(error));
+        }
+        if !d.present() {
+            return Err(self.raise_code(Vector::NOT_PRESENT, error));
+        }
+        Ok(d)
+    }
+
+    /// The handler's code descriptor.
+    fn handler(&mut self, gate: &Descriptor, source: Source) -> Result<Descriptor, Stop> {
+        let external = u32::from(source != Source::Software);
+        let selector = gate.gate_selector();
+        if is_null(selector) {
+            return Err(self.gp(external));
+        }
+        let d = self.descriptor(selector, Vector::PROTECTION)?;
+        if !d.is_code() || d.dpl() > self.st.cpl {
+            return Err(self.gp(code(selector) | external));
+        }
+        if !d.present() {
+            return Err(self.raise_code(Vector::NOT_PRESENT, code(selector) | external));
+        }
+        Ok(d)
+    }
+
+    /// EFLAGS as a delivery pushes them: faults set RF so that the restarted instruction's breakpoints do not fire.
+    fn pushed_flags(&self, vector: u8, source: Source) -> u64 {
+        let trap = matches!(vector, 1 | 3 | 4 | 8);
+        let fault = matches!(source, Source::Exception(_)) && !trap;
+        self.st.rflags() | if fault { eflags::RF } else { 0 }
+    }
+
+    fn protected_interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
+        let gate = self.idt_gate(vector, source, 8)?;
+        let error = match source {
+            Source::Exception(code) => code,
+            _ => None,
+        };
+        if gate.system_type() == gate::TASK {
+            return self.task_switch(gate.gate_selector(), TaskSwitch::Call, error);
+        }
+        let mut target = self.handler(&gate, source)?;
+        let size = if gate.system_type() & 8 != 0 { 4 } else { 2 };
+        let offset = if size == 4 { gate.gate_offset() } else { gate.gate_offset() & 0xffff };
+        let flags = self.pushed_flags(vector, source);
+        let (cs, rip) = (self.st.segments[usize::from(seg::CS)].selector, self.st.rip);
+        let cpl = if target.conforming() { self.st.cpl } else { target.dpl() };
+        let from_vm86 = self.st.vm86();
+        if from_vm86 && cpl != 0 {
+            return Err(self.gp(code(target.selector)));
+        }
+        if cpl < self.st.cpl {
+            let old = self.st.segments;
+            let sp = self.st.gpr(reg::RSP);
+            self.st.eflags &= !eflags::VM;
+            self.switch_stack(cpl, 0)?;
+            if from_vm86 {
+                for n in [seg::GS, seg::FS, seg::DS, seg::ES] {
+                    self.push_sized(size, old[usize::from(n)].selector.into())?;
+                    self.st.segments[usize::from(n)] = Segment::default();
+                }
+                self.update_mode();
+            }
+            self.push_sized(size, old[usize::from(seg::SS)].selector.into())?;
+            self.push_sized(size, sp)?;
+        }
+        self.push_sized(size, flags)?;
+        self.push_sized(size, cs.into())?;
+        self.push_sized(size, rip)?;
+        if let Some(error) = error {
+            self.push_sized(size, error.into())?;
+        }
+        self.enter_code(&mut target, cpl, offset.into())?;
+        self.mask_after_delivery(&gate);
+        Ok(())
+    }
+
+    fn mask_after_delivery(&mut self, gate: &Descriptor) {
+        let mut clear = eflags::TF | eflags::NT | eflags::RF | eflags::VM;
+        if gate.system_type() & 1 == 0 {
+            clear |= eflags::IF;
+        }
+        self.st.eflags &= !clear;
+    }
+
+    fn long_interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
+        let gate = self.idt_gate(vector, source, 16)?;
+        let high: u32 = self.load_system(gate.at + 8)?;
+        let offset = u64::from(gate.gate_offset()) | u64::from(high) << 32;
+        let mut target = self.handler(&gate, source)?;
+        if target.attributes() & (Segment::LONG | Segment::BIG) != Segment::LONG {
+            return Err(self.gp(code(target.selector)));
+        }
+        let ist = (gate.raw >> 32 & 7) as u8;
+        let flags = self.pushed_flags(vector, source);
+        let (cs, rip) = (self.st.segments[usize::from(seg::CS)].selector, self.st.rip);
+        let (ss, sp) = (self.st.segments[usize::from(seg::SS)].selector, self.st.gpr(reg::RSP));
+        let cpl = if target.conforming() { self.st.cpl } else { target.dpl() };
+        if cpl < self.st.cpl || ist != 0 {
+            self.switch_stack(cpl, ist)?;
+        } else {
+            // From compatibility mode, too, the frame is pushed by 64-bit rules.
+            self.mode.code = aero_x86::CodeSize::B64;
+            self.mode.flat = true;
+        }
+        self.st.set_gpr(reg::RSP, self.st.gpr(reg::RSP) & !15);
+        for value in [ss.into(), sp, flags, cs.into(), rip] {
+            self.push(value)?;
+        }
+        if let Source::Exception(Some(error)) = source {
+            self.push(u64::from(error))?;
+        }
+        self.enter_code(&mut target, cpl, offset)?;
+        self.mask_after_delivery(&gate);
+        Ok(())
+    }
+
+    /// IRET in its forms.
+    pub(crate) fn interrupt_return(&mut self, size: u8) -> Result<(), Stop> {
+        self.attention = true;
+        self.core.nmi_blocked = false;
+        self.atomically(|v| {
+            if !v.st.protected() || v.st.vm86() {
+                return v.iret_real(size);
+            }
+            if v.st.eflags & eflags::NT != 0 {
+                if v.st.long_mode() {
+                    return Err(v.gp(0));
+                }
+                let link: u16 = v.load_system(v.st.tr.base)?;
+                v.task_switch(link, TaskSwitch::Return, None)?;
+                return Err(Stop::Branch);
+            }
+            v.iret_protected(size)
+        })
+    }
+
+    fn iret_real(&mut self, size: u8) -> Result<(), Stop> {
+        if self.st.vm86() && self.st.iopl() < 3 {
+            return Err(self.gp(0));
+        }
+        let (ip, cs, flags) =
+            (self.peek_sized(size, 0)?, self.peek_sized(size, 1)? as u16, self.peek_sized(size, 2)?);
+        if ip > 0xffff {
+            return Err(self.gp(0));
+        }
+        self.add_sp(3 * u64::from(size));
+        let mut may = eflags::ALL & !(eflags::VM | eflags::VIF | eflags::VIP);
+        if self.st.vm86() {
+            may &= !eflags::IOPL;
+        }
+        self.set_returned_flags(size, flags, may);
+        self.load_real_segment(seg::CS, cs);
+        self.st.rip = ip;
+        Err(Stop::Branch)
+    }
+
+    fn set_returned_flags(&mut self, size: u8, flags: u64, may: u64) {
+        let may = if size == 2 { may & 0xffff } else { may };
+        let keep = self.st.rflags() & !may;
+        self.st.set_rflags(keep | flags & may);
+    }
+
+    fn iret_protected(&mut self, size: u8) -> Result<(), Stop> {
+        let (rip, cs, flags) =
+            (self.peek_sized(size, 0)?, self.peek_sized(size, 1)? as u16, self.peek_sized(size, 2)?);
+        let cpl = self.st.cpl;
+        if size == 4 && flags & eflags::VM != 0 && cpl == 0 && !self.st.long_mode() {
+            return self.iret_to_vm86(rip, cs, flags);
+        }
+        let mut may = eflags::ALL & !(eflags::VM | eflags::VIF | eflags::VIP);
+        if cpl > 0 {
+            may &= !eflags::IOPL;
+        }
+        if cpl > self.st.iopl() {
+            may &= !eflags::IF;
+        }
+        let mut d = self.return_target(cs)?;
+        let outer = rpl(cs) > cpl;
+        // In 64-bit mode SS:RSP come back at any level.
+        if outer || self.st.code64() {
+            let (sp, ss) = (self.peek_sized(size, 3)?, self.peek_sized(size, 4)? as u16);
+            if size == 8 && d.attributes() & Segment::LONG != 0 && !is_canonical(rip) {
+                return Err(self.gp(0));
+            }
+            let done = self.return_outer(&mut d, rip, ss, sp);
+            if done == Err(Stop::Branch) {
+                self.set_returned_flags(size, flags, may);
+            }
+            return done;
+        }
+        self.enter_code(&mut d, cpl, rip)?;
+        self.add_sp(3 * u64::from(size));
+        self.set_returned_flags(size, flags, may);
+        Err(Stop::Branch)
+    }
+
+    fn iret_to_vm86(&mut self, rip: u64, cs: u16, flags: u64) -> Result<(), Stop> {
+        let mut words = [0; 6];
+        for (i, w) in words.iter_mut().enumerate() {
+            *w = self.peek_sized(4, 3 + i as u64)?;
+        }
+        let [sp, ss, es, ds, fs, gs] = words;
+        self.st.set_rflags(flags);
+        self.st.cpl = 3;
+        for (n, selector) in
+            [(seg::CS, cs), (seg::SS, ss as u16), (seg::ES, es as u16), (seg::DS, ds as u16), (seg::FS, fs as u16), (seg::GS, gs as u16)]
+        {
+            self.st.segments[usize::from(n)] = Segment::real(selector, 3);
+        }
+        self.update_mode();
+        self.st.set_gpr(reg::RSP, sp);
+        self.st.rip = rip & 0xffff;
+        Err(Stop::Branch)
+    }
+}

@@ -1,0 +1,38 @@
+//! The processor.
+//!
+//! [`Cpu`] is one x86-64 processor: architectural state in the arena ([`state`]), software TLB ([`tlb`]), page-table
+//! walks ([`mmu`]), exceptions and interrupts ([`interrupt`]), and an interpreter that runs **decoded blocks**:
+//!
+//! 1. [`exec`] looks up RIP in the jump cache of [`block`]; a hit names a run of [`op::Op`]s.
+//! 2. Each op is a function pointer and 24 bytes of operands; [`bind`] chose the function when the block was decoded,
+//!    monomorphic in operand size, addressing mode and operation.
+//! 3. Memory goes through [`access`]: one load from a table in the arena, one subtraction, one test.
+//! 4. A handler that cannot go on returns a [`vcpu::Stop`]; state is then exactly as before the instruction.
+//!
+//! RIP is written at the ends of blocks only, and reconstructed from the block when something stops in its middle. The
+//! budget is charged per block and corrected the same way, so both are exact to the instruction whenever the run loop
+//! looks. The devices around the processor are behind [`Bus`].
+
+pub mod access;
+pub mod bind;
+pub mod block;
+pub mod exception;
+pub mod exec;
+pub mod flags;
+pub mod fpu;
+pub mod interrupt;
+pub mod lapic;
+pub mod mmu;
+pub mod msr;
+pub mod op;
+pub mod segments;
+pub mod sse;
+pub mod state;
+pub mod tlb;
+pub mod transfer;
+pub mod vcpu;
+pub mod word;
+pub mod x87;
+
+pub use exec::{Cpu, Exit};
+pub use vcpu::{Bus, Counters};

@@ -1,0 +1,222 @@
+//! PUSH, POP and what else moves the stack pointer.
+
+use super::{Ea, Op};
+use crate::state::{eflags, reg, seg};
+use crate::vcpu::{Stop, Vcpu};
+use crate::word::Word;
+use aero_x86::CodeSize;
+
+impl Vcpu<'_> {
+    /// Bits of the stack pointer that count.
+    #[inline(always)]
+    pub(crate) fn sp_mask(&self) -> u64 {
+        match (self.mode.code, self.mode.stack32) {
+            (CodeSize::B64, _) => u64::MAX,
+            (_, true) => 0xffff_ffff,
+            (_, false) => 0xffff,
+        }
+    }
+
+    /// Sets the stack pointer in its size.
+    #[inline(always)]
+    pub(crate) fn set_sp(&mut self, sp: u64) {
+        match (self.mode.code, self.mode.stack32) {
+            (CodeSize::B64, _) => self.st.set_gpr(reg::RSP, sp),
+            (_, true) => self.st.set_reg(reg::RSP * 8, sp as u32),
+            (_, false) => self.st.set_reg(reg::RSP * 8, sp as u16),
+        }
+    }
+
+    /// Moves the stack pointer up.
+    #[inline(always)]
+    pub(crate) fn add_sp(&mut self, by: u64) {
+        let sp = self.st.gpr(reg::RSP).wrapping_add(by);
+        self.set_sp(sp);
+    }
+
+    /// Linear address of `len` bytes at stack offset `sp`.
+    #[inline(always)]
+    fn stack_linear(&mut self, sp: u64, len: u32, write: bool) -> Result<u64, Stop> {
+        if self.mode.flat { Ok(sp) } else { self.linear(seg::SS, sp, len, write) }
+    }
+
+    /// Pushes one value.
+    #[inline(always)]
+    pub(crate) fn push<T: Word>(&mut self, value: T) -> Result<(), Stop> {
+        let sp = self.st.gpr(reg::RSP).wrapping_sub(T::BYTES.into()) & self.sp_mask();
+        let la = self.stack_linear(sp, T::BYTES, true)?;
+        self.store(la, value)?;
+        self.set_sp(sp);
+        Ok(())
+    }
+
+    /// Reads the value `above` bytes above the stack pointer.
+    #[inline(always)]
+    pub(crate) fn peek<T: Word>(&mut self, above: u64) -> Result<T, Stop> {
+        let sp = self.st.gpr(reg::RSP).wrapping_add(above) & self.sp_mask();
+        let la = self.stack_linear(sp, T::BYTES, false)?;
+        self.load(la)
+    }
+
+    /// Writes at stack offset RSP - `below`, without moving the stack pointer.
+    pub(crate) fn poke<T: Word>(&mut self, below: u64, value: T) -> Result<(), Stop> {
+        let sp = self.st.gpr(reg::RSP).wrapping_sub(below) & self.sp_mask();
+        let la = self.stack_linear(sp, T::BYTES, true)?;
+        self.store(la, value)
+    }
+}
+
+/// `push reg`.
+pub fn push_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.push::<T>(v.st.reg(op.dst))
+}
+
+/// `push imm`.
+pub fn push_i<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.push(T::trunc(op.imm))
+}
+
+/// `push mem`.
+pub fn push_m<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let value: T = v.load_ea::<T, M>(op)?;
+    v.push(value)
+}
+
+/// `push sreg`: the slot is as wide as the operand, its upper part zero.
+pub fn push_seg<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let selector = v.st.segments[usize::from(op.src)].selector;
+    v.push(T::trunc(selector.into()))
+}
+
+/// `pop reg`.
+pub fn pop_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let value: T = v.peek(0)?;
+    v.add_sp(T::BYTES.into());
+    v.st.set_reg(op.dst, value);
+    Ok(())
+}
+
+/// `pop mem`: an address based on the stack pointer uses its value after the pop.
+pub fn pop_m<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let value: T = v.peek(0)?;
+    let before = v.st.gpr(reg::RSP);
+    v.add_sp(T::BYTES.into());
+    let done = v.store_ea::<T, super::Any>(op, value);
+    if done.is_err() {
+        v.st.set_gpr(reg::RSP, before);
+    }
+    done
+}
+
+/// `pop sreg`.
+pub fn pop_seg<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let selector: u16 = v.peek(0)?;
+    v.load_segment(op.dst, selector)?;
+    v.add_sp(T::BYTES.into());
+    if op.dst == seg::SS {
+        v.hold_interrupts();
+    }
+    v.st.rip = v.next_rip(op);
+    Err(Stop::Branch)
+}
+
+/// PUSHA.
+pub fn pusha<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    let bytes = u64::from(T::BYTES);
+    for n in (0..8u8).rev() {
+        // A fault in the middle leaves RSP as it was: only the last step moves it.
+        v.poke::<T>(bytes * u64::from(n + 1), v.st.reg(n * 8))?;
+    }
+    let sp = v.st.gpr(reg::RSP).wrapping_sub(bytes * 8) & v.sp_mask();
+    v.set_sp(sp);
+    Ok(())
+}
+
+/// POPA.
+pub fn popa<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    let bytes = u64::from(T::BYTES);
+    let mut values = [T::default(); 8];
+    for (i, value) in values.iter_mut().enumerate() {
+        *value = v.peek(bytes * i as u64)?;
+    }
+    for (i, value) in values.into_iter().enumerate().filter(|(i, _)| *i != 3) {
+        v.st.set_reg((7 - i as u8) * 8, value);
+    }
+    v.add_sp(bytes * 8);
+    Ok(())
+}
+
+/// ENTER.
+pub fn enter<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let (size, level) = (op.imm & 0xffff, op.imm >> 16 & 31);
+    let bytes = u64::from(T::BYTES);
+    let sp0 = v.st.gpr(reg::RSP);
+    let bp0: T = v.st.reg(reg::RBP * 8);
+    v.poke(bytes, bp0)?;
+    let frame = sp0.wrapping_sub(bytes);
+    let mut below = bytes;
+    for i in 1..level {
+        let bp = v.st.gpr(reg::RBP).wrapping_sub(bytes * i) & v.sp_mask();
+        let la = v.stack_linear(bp, T::BYTES, false)?;
+        let display: T = v.load(la)?;
+        below += bytes;
+        v.poke(below, display)?;
+    }
+    if level > 0 {
+        below += bytes;
+        v.poke(below, T::trunc(frame))?;
+    }
+    let sp = sp0.wrapping_sub(below + size) & v.sp_mask();
+    // The final stack pointer must be writable (Intel SDM vol. 2A, ENTER).
+    let la = v.stack_linear(sp, T::BYTES, true)?;
+    v.probe_write(la, T::BYTES)?;
+    v.st.set_reg(reg::RBP * 8, T::trunc(frame));
+    v.set_sp(sp);
+    Ok(())
+}
+
+/// LEAVE.
+pub fn leave<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    let bp = v.st.gpr(reg::RBP) & v.sp_mask();
+    let la = v.stack_linear(bp, T::BYTES, false)?;
+    let value: T = v.load(la)?;
+    v.set_sp(bp.wrapping_add(T::BYTES.into()));
+    v.st.set_reg(reg::RBP * 8, value);
+    Ok(())
+}
+
+/// PUSHF: in VM86 mode it needs IOPL 3; VM and RF are pushed as zero.
+pub fn pushf<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    if v.st.vm86() && v.st.iopl() < 3 {
+        return Err(v.gp(0));
+    }
+    let flags = v.st.rflags() & !(eflags::VM | eflags::RF);
+    v.push(T::trunc(flags))
+}
+
+/// POPF: what may change depends on CPL and IOPL.
+pub fn popf<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    if v.st.vm86() && v.st.iopl() < 3 {
+        return Err(v.gp(0));
+    }
+    let value: T = v.peek(0)?;
+    v.add_sp(T::BYTES.into());
+    let mut may = eflags::ALL & !(eflags::VM | eflags::RF | eflags::VIF | eflags::VIP);
+    if v.st.cpl > 0 {
+        may &= !eflags::IOPL;
+    }
+    if v.st.cpl > v.st.iopl() && v.st.protected() && !v.st.vm86() {
+        may &= !eflags::IF;
+    }
+    if v.st.vm86() {
+        may &= !eflags::IOPL;
+    }
+    if T::BYTES == 2 {
+        may &= 0xffff;
+    }
+    let keep = v.st.rflags() & !may & !eflags::RF;
+    v.st.set_rflags(keep | value.zext() & may);
+    v.attention = true;
+    v.st.rip = v.next_rip(op);
+    Err(Stop::Branch)
+}

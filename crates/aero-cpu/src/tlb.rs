@@ -1,0 +1,172 @@
+//! The software TLB: four tables of `2^20` deltas in the arena.
+//!
+//! Entry *i* holds `D = linear page - arena offset of the page`. An access to `la` computes `t = la - D[la >> 12 mod 2^20]`;
+//! when `t` is below 4 GiB it **is** the arena offset, since two pages with one index lie a multiple of 4 GiB apart.
+//! One load, one subtraction, one test, which also catches misalignment. See `docs/decisions/0002-delta-tlb.md`.
+//!
+//! An empty entry aims at the guard page from a linear page in the non-canonical hole. Write entries are withheld from
+//! pages that hold decoded code, from clean pages and from device memory, so that such writes come to the slow path.
+
+#![allow(unsafe_code, reason = "reads and writes table entries at offsets that `Layout` gives")]
+
+use aero_mem::{ArenaPtr, GuestMemory, Layout, TLB_ENTRIES, TlbKind};
+use rustc_hash::FxHashSet;
+
+/// Linear page of empty entries: inside the non-canonical hole, so that no 64-bit guest may use it.
+const HOLE: u64 = 0x5a5a_5a5a_0000_0000;
+
+/// Bits of an access's `t` that must be zero besides the alignment bits.
+pub const MISS: u64 = !0xffff_ffff;
+
+/// Beyond this many filled entries the bookkeeping costs more than starting over.
+const MAX_FILLED: usize = 1 << 17;
+
+const USER: u64 = 1;
+const GLOBAL: u64 = 2;
+const LARGE_REGION: u64 = !((4 << 20) - 1);
+
+/// The tables' bookkeeping. The tables themselves lie in the arena.
+pub struct Tlb {
+    base: ArenaPtr,
+    layout: Layout,
+    vcpu: u32,
+    /// Filled linear pages, with [`USER`] and [`GLOBAL`] in the low bits.
+    filled: Vec<u64>,
+    /// 4 MiB-aligned regions that entries of larger pages were filled in.
+    large: FxHashSet<u64>,
+    /// Counts flushes; what was derived from translations is stale when it moved on.
+    pub generation: u32,
+    /// Walks made for data accesses.
+    pub misses: u64,
+}
+
+impl Tlb {
+    /// Empty tables for processor `vcpu`.
+    pub fn new(mem: &GuestMemory, vcpu: u32) -> Self {
+        let (base, layout) = (mem.arena(), *mem.layout());
+        let tlb = Self {
+            base,
+            layout,
+            vcpu,
+            filled: Vec::new(),
+            large: FxHashSet::default(),
+            generation: 1,
+            misses: 0,
+        };
+        for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite] {
+            (0..TLB_ENTRIES as u64).for_each(|i| tlb.set(kind, i, tlb.empty(i)));
+        }
+        tlb
+    }
+
+    /// The arena offsets of the read and the write table for user or supervisor accesses.
+    pub fn tables(&self, user: bool) -> (u64, u64) {
+        let (read, write) = kinds(user);
+        (self.layout.tlb(self.vcpu, read).into(), self.layout.tlb(self.vcpu, write).into())
+    }
+
+    fn empty(&self, index: u64) -> u64 {
+        HOLE + (index << 12) - u64::from(self.layout.guard)
+    }
+
+    fn slot(&self, kind: TlbKind, index: u64) -> u64 {
+        u64::from(self.layout.tlb(self.vcpu, kind)) + index * 8
+    }
+
+    fn get(&self, kind: TlbKind, index: u64) -> u64 {
+        // SAFETY: the slot is an entry of a table.
+        unsafe { self.base.read(self.slot(kind, index)) }
+    }
+
+    fn set(&self, kind: TlbKind, index: u64, delta: u64) {
+        // SAFETY: as above.
+        unsafe { self.base.write(self.slot(kind, index), delta) }
+    }
+
+    /// Makes `page` (a linear page address) lead to the RAM page at arena offset `host`.
+    pub fn fill(&mut self, user: bool, page: u64, host: u32, global: bool, large: bool, writable: bool) {
+        if self.filled.len() >= MAX_FILLED {
+            self.flush_all();
+        }
+        let (read, write) = kinds(user);
+        let (i, delta) = (index(page), page.wrapping_sub(host.into()));
+        self.set(read, i, delta);
+        self.set(write, i, if writable { delta } else { self.empty(i) });
+        self.filled.push(page | if user { USER } else { 0 } | if global { GLOBAL } else { 0 });
+        if large {
+            self.large.insert(page & LARGE_REGION);
+        }
+    }
+
+    /// The arena offset that the tables give `la`, if they do.
+    pub fn lookup(&self, user: bool, write: bool, la: u64) -> Option<u32> {
+        let (r, w) = kinds(user);
+        let t = la.wrapping_sub(self.get(if write { w } else { r }, index(la)));
+        (t & MISS == 0).then_some(t as u32)
+    }
+
+    fn clear(&self, page: u64) {
+        let i = index(page);
+        for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite] {
+            self.set(kind, i, self.empty(i));
+        }
+    }
+
+    /// Drops every entry (CR0.PG, CR4, mode changes).
+    pub fn flush_all(&mut self) {
+        for page in core::mem::take(&mut self.filled) {
+            self.clear(page);
+        }
+        self.large.clear();
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Drops every entry that is not global (a CR3 load).
+    pub fn flush_non_global(&mut self) {
+        let mut filled = core::mem::take(&mut self.filled);
+        filled.retain(|page| {
+            if page & GLOBAL == 0 {
+                self.clear(*page);
+            }
+            page & GLOBAL != 0
+        });
+        self.filled = filled;
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Drops the page that `la` lies in, all of it when it is a large page (INVLPG).
+    pub fn flush_page(&mut self, la: u64) {
+        let region = la & LARGE_REGION;
+        if self.large.contains(&region) {
+            (0..1024).for_each(|i| self.clear(region + (i << 12)));
+        } else {
+            self.clear(la);
+        }
+        self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Withholds write entries that lead to the RAM page at arena offset `host`: it holds code from now on.
+    pub fn withhold_writes(&mut self, host: u32) {
+        for tagged in &self.filled {
+            let (page, write) = (tagged & !0xfff, kinds(tagged & USER != 0).1);
+            let i = index(page);
+            if page.wrapping_sub(self.get(write, i)) == u64::from(host) {
+                self.set(write, i, self.empty(i));
+            }
+        }
+    }
+}
+
+fn kinds(user: bool) -> (TlbKind, TlbKind) {
+    if user {
+        (TlbKind::UserRead, TlbKind::UserWrite)
+    } else {
+        (TlbKind::SupervisorRead, TlbKind::SupervisorWrite)
+    }
+}
+
+/// The table index of a linear address.
+#[inline(always)]
+pub fn index(la: u64) -> u64 {
+    la >> 12 & (TLB_ENTRIES as u64 - 1)
+}

@@ -1,0 +1,304 @@
+//! A processor while it runs: its state with everything lent to it for one call of [`crate::Cpu::run`].
+
+use crate::exception::{Exception, Vector};
+use crate::lapic::LocalApic;
+use crate::state::{CpuState, Segment, cr0, seg};
+use crate::tlb::Tlb;
+use aero_mem::{ArenaPtr, GuestMemory};
+use aero_x86::CodeSize;
+
+/// The world around a processor, as the machine provides it. `when` counts the instructions that this processor has
+/// retired before the one under way, so that virtual time is exact in the middle of a block.
+pub trait Bus {
+    /// Reads `len` (1, 2, 4, 8) bytes of device memory.
+    fn read_memory(&mut self, mem: &mut GuestMemory, when: u64, gpa: u64, len: u32) -> u64;
+    /// Writes device memory.
+    fn write_memory(&mut self, mem: &mut GuestMemory, when: u64, gpa: u64, len: u32, value: u64);
+    /// Reads `len` (1, 2, 4) bytes from a port.
+    fn read_port(&mut self, mem: &mut GuestMemory, when: u64, port: u16, len: u32) -> u32;
+    /// Writes a port.
+    fn write_port(&mut self, mem: &mut GuestMemory, when: u64, port: u16, len: u32, value: u32);
+    /// Virtual time in nanoseconds.
+    fn now(&mut self, when: u64) -> u64;
+    /// Whether the interrupt controllers of old (8259) drive INTR.
+    fn interrupt_line(&self) -> bool;
+    /// The INTA cycle: the vector of the 8259's interrupt.
+    fn acknowledge_interrupt(&mut self, mem: &mut GuestMemory, when: u64) -> u8;
+    /// Whether the run loop must return to the machine: a line changed, a timer was armed, a reset was asked for.
+    fn needs_attention(&self) -> bool;
+    /// An interrupt command that the local APIC wants sent.
+    fn send_ipi(&mut self, icr: crate::lapic::Icr);
+    /// End of a level-triggered interrupt: the I/O APICs must hear of it.
+    fn end_of_interrupt(&mut self, mem: &mut GuestMemory, when: u64, vector: u8);
+}
+
+/// Why a handler did not simply go on to the next instruction of its block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Stop {
+    /// The instruction is done and has set RIP.
+    Branch,
+    /// It must run again, RIP stays: a REP that used up the budget.
+    Again,
+    /// It changed nothing; [`Vcpu::exception`] is pending.
+    Fault,
+    /// It changed nothing; its address was not canonical: #SS(0) or #GP(0) by its segment.
+    NonCanonical,
+    /// The block is stale and none of it ran.
+    Stale,
+    /// The processor stopped (HLT): done, RIP is the next instruction.
+    Halt,
+    /// A triple fault.
+    Shutdown,
+}
+
+/// Decoding and checking depend on these; compiled code is keyed by them too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Mode {
+    /// Default operand and address size.
+    pub code: CodeSize,
+    /// Stack pointer of 4 bytes (2 otherwise, 8 in 64-bit mode).
+    pub stack32: bool,
+    /// CS has base 0 and the data segments need no checks.
+    pub flat: bool,
+}
+
+impl Mode {
+    /// A small number for keys.
+    pub fn key(self) -> u32 {
+        self.code as u32 | u32::from(self.stack32) << 2 | u32::from(self.flat) << 3
+    }
+
+    /// Bytes of the stack pointer.
+    pub fn stack_size(self) -> u8 {
+        match (self.code, self.stack32) {
+            (CodeSize::B64, _) => 8,
+            (_, true) => 4,
+            (_, false) => 2,
+        }
+    }
+}
+
+/// What belongs to the processor besides its architectural state.
+pub struct Core {
+    /// Its number; 0 is the bootstrap processor.
+    pub id: u8,
+    /// Its local APIC.
+    pub lapic: LocalApic,
+    /// An NMI waits.
+    pub nmi_pending: bool,
+    /// NMIs are blocked until IRET.
+    pub nmi_blocked: bool,
+    /// Interrupts are held off for one instruction (STI, MOV SS, POP SS).
+    pub shadow: bool,
+    /// HLT was executed and nothing has woken the processor.
+    pub halted: bool,
+    /// Retired instructions.
+    pub retired: u64,
+    /// RDTSC minus virtual time in ticks (WRMSR to the TSC moves it).
+    pub tsc_offset: u64,
+    /// Numbers of MSRs that were asked for and are unknown, each logged once.
+    pub unknown_msrs: rustc_hash::FxHashSet<u32>,
+    /// Times a halted processor was entered, interrupts taken, exceptions raised.
+    pub counters: Counters,
+}
+
+/// Event counts for `--stats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// External interrupts taken.
+    pub interrupts: u64,
+    /// Exceptions delivered.
+    pub exceptions: u64,
+    /// Page faults among them.
+    pub page_faults: u64,
+    /// Blocks decoded.
+    pub blocks_decoded: u64,
+    /// Block dispatches that missed the jump cache.
+    pub dispatch_misses: u64,
+    /// Pages whose code was overwritten.
+    pub code_invalidations: u64,
+    /// Device accesses: ports and memory.
+    pub device_accesses: u64,
+}
+
+/// A processor at work.
+pub struct Vcpu<'a> {
+    /// Architectural state, in the arena.
+    pub st: &'a mut CpuState,
+    /// The arena.
+    pub(crate) base: ArenaPtr,
+    /// Arena offset of the read table of the current privilege.
+    pub(crate) tlb_read: u64,
+    /// Arena offset of the write table of the current privilege.
+    pub(crate) tlb_write: u64,
+    /// The run loop must look after this instruction.
+    pub(crate) attention: bool,
+    /// Which instruction of the block runs.
+    pub(crate) at: u8,
+    /// Instructions of the block that were charged to the budget in advance.
+    pub(crate) charged: u32,
+    /// Budget when this run began, with what was retired before it.
+    pub(crate) retired_at_zero: u64,
+    /// The exception behind [`Stop::Fault`].
+    pub(crate) exception: Exception,
+    /// The mode that blocks are decoded for.
+    pub(crate) mode: Mode,
+    pub(crate) tlb: &'a mut Tlb,
+    pub(crate) core: &'a mut Core,
+    pub(crate) mem: &'a mut GuestMemory,
+    pub(crate) bus: &'a mut dyn Bus,
+}
+
+impl Vcpu<'_> {
+    /// Raises an exception without an error code.
+    #[cold]
+    pub fn raise(&mut self, vector: Vector) -> Stop {
+        self.exception = Exception { vector, code: None, address: 0 };
+        Stop::Fault
+    }
+
+    /// Raises an exception with an error code.
+    #[cold]
+    pub fn raise_code(&mut self, vector: Vector, code: u32) -> Stop {
+        self.exception = Exception { vector, code: Some(code), address: 0 };
+        Stop::Fault
+    }
+
+    /// #GP(`code`).
+    #[cold]
+    pub fn gp(&mut self, code: u32) -> Stop {
+        self.raise_code(Vector::PROTECTION, code)
+    }
+
+    /// #UD.
+    #[cold]
+    pub fn ud(&mut self) -> Stop {
+        self.raise(Vector::UNDEFINED)
+    }
+
+    /// #PF at `la`.
+    #[cold]
+    pub fn page_fault(&mut self, la: u64, code: u32) -> Stop {
+        self.exception = Exception { vector: Vector::PAGE_FAULT, code: Some(code), address: la };
+        Stop::Fault
+    }
+
+    /// Instructions retired before the one under way.
+    pub fn retired(&self) -> u64 {
+        let before_block = self.retired_at_zero.wrapping_sub(self.st.budget as u64) - u64::from(self.charged);
+        before_block + u64::from(self.at)
+    }
+
+    /// Virtual time in nanoseconds.
+    pub fn now(&mut self) -> u64 {
+        let when = self.retired();
+        self.bus.now(when)
+    }
+
+    pub(crate) fn read_device(&mut self, gpa: u64, len: u32) -> u64 {
+        self.core.counters.device_accesses += 1;
+        if let Some(offset) = self.lapic_offset(gpa) {
+            let now = self.now();
+            return u64::from(self.core.lapic.read(offset & !3, now)) >> (8 * (offset & 3));
+        }
+        let when = self.retired();
+        let value = self.bus.read_memory(self.mem, when, gpa, len);
+        self.after_device();
+        value
+    }
+
+    pub(crate) fn write_device(&mut self, gpa: u64, len: u32, value: u64) {
+        self.core.counters.device_accesses += 1;
+        if let Some(offset) = self.lapic_offset(gpa) {
+            return self.write_lapic(offset & !3, value as u32);
+        }
+        let when = self.retired();
+        self.bus.write_memory(self.mem, when, gpa, len, value);
+        self.after_device();
+    }
+
+    pub(crate) fn read_port(&mut self, port: u16, len: u32) -> u32 {
+        self.core.counters.device_accesses += 1;
+        let when = self.retired();
+        let value = self.bus.read_port(self.mem, when, port, len);
+        self.after_device();
+        value
+    }
+
+    pub(crate) fn write_port(&mut self, port: u16, len: u32, value: u32) {
+        self.core.counters.device_accesses += 1;
+        let when = self.retired();
+        self.bus.write_port(self.mem, when, port, len, value);
+        self.after_device();
+    }
+
+    fn after_device(&mut self) {
+        self.attention |= self.bus.needs_attention() || self.mem.code_was_modified();
+    }
+
+    fn lapic_offset(&self, gpa: u64) -> Option<u32> {
+        let offset = gpa.wrapping_sub(self.core.lapic.mmio_base()?);
+        (offset < 0x1000).then_some(offset as u32)
+    }
+
+    pub(crate) fn write_lapic(&mut self, offset: u32, value: u32) {
+        let now = self.now();
+        let action = self.core.lapic.write(offset, value, now);
+        self.lapic_action(action);
+    }
+
+    /// Does what a register write of the local APIC asks for. Always looks for interrupts afterwards: the priority,
+    /// an armed timer or a self-IPI may have made one deliverable.
+    pub(crate) fn lapic_action(&mut self, action: Option<crate::lapic::Action>) {
+        match action {
+            Some(crate::lapic::Action::Eoi { vector, level_triggered: true }) => {
+                let when = self.retired();
+                self.bus.end_of_interrupt(self.mem, when, vector);
+            }
+            Some(crate::lapic::Action::Ipi(icr)) => self.bus.send_ipi(icr),
+            _ => {}
+        }
+        self.attention = true;
+    }
+
+    /// Re-derives what depends on CR0, EFER, CS, SS, DS, ES and the CPL. Call after changing any of them.
+    pub(crate) fn update_mode(&mut self) {
+        self.mode = mode_of(self.st);
+        (self.tlb_read, self.tlb_write) = self.tlb.tables(self.st.cpl == 3);
+    }
+
+    /// Whether x87 and MMX instructions may run: #NM otherwise.
+    pub(crate) fn check_fpu(&mut self) -> Result<(), Stop> {
+        if self.st.cr0 & (cr0::EM | cr0::TS) != 0 {
+            return Err(self.raise(Vector::DEVICE_NOT_AVAILABLE));
+        }
+        Ok(())
+    }
+}
+
+/// The decoding mode of a state.
+pub(crate) fn mode_of(st: &CpuState) -> Mode {
+    let at = |n: u8| &st.segments[usize::from(n)];
+    let cs = at(seg::CS);
+    let code = if st.real_segments() {
+        CodeSize::B16
+    } else if st.long_mode() && cs.attributes & Segment::LONG != 0 {
+        CodeSize::B64
+    } else if cs.big() {
+        CodeSize::B32
+    } else {
+        CodeSize::B16
+    };
+    let flat32 = || {
+        code == CodeSize::B32
+            && cs.base == 0
+            && cs.limit == u32::MAX
+            && [seg::DS, seg::ES, seg::SS].iter().all(|s| at(*s).is_flat_data())
+    };
+    Mode {
+        code,
+        stack32: code == CodeSize::B64 || at(seg::SS).big(),
+        flat: code == CodeSize::B64 || !st.real_segments() && flat32(),
+    }
+}

@@ -1,0 +1,514 @@
+//! x87 instructions: decoding forms to operations of [`crate::fpu`].
+//!
+//! Every handler first checks CR0.EM and TS (#NM) and, unless the instruction does not wait, a pending exception (#MF).
+//! Then it records the instruction's pointers and opcode, which [`bind`] put into `imm`.
+
+use crate::exception::Vector;
+use crate::fpu::image::Format;
+use crate::fpu::{Arith, Compare, Constant, Effect, Operand as Source};
+use crate::op::{Any, Ea, Op, Run, data, offset};
+use crate::state::{cr0, eflags, seg};
+use crate::vcpu::{Stop, Vcpu};
+use aero_x86::{Insn, Mnemonic as M, Operand};
+
+/// Picks the handler of an x87 instruction.
+pub fn bind(insn: &Insn, op: &mut Op) -> Option<Run> {
+    if !(insn.x87_opcode != 0 || matches!(insn.mnemonic, M::Wait)) {
+        return None;
+    }
+    // Opcode and length, for the pointers.
+    op.imm = u64::from(insn.x87_opcode) | u64::from(insn.len) << 16;
+    let memory = insn.operands[0] == Operand::Mem;
+    arithmetic(insn, memory)
+        .or_else(|| comparisons(insn, memory, op))
+        .or_else(|| loads(insn, memory, op))
+        .or_else(|| stores(insn, memory))
+        .or_else(|| functions(insn))
+        .or_else(|| control(insn, op))
+}
+
+impl Vcpu<'_> {
+    /// What a waiting instruction checks first.
+    #[inline]
+    fn x87_wait(&mut self) -> Result<(), Stop> {
+        self.check_fpu()?;
+        self.x87_pending()
+    }
+
+    fn x87_pending(&mut self) -> Result<(), Stop> {
+        if self.st.fpu.pending_exception() { Err(self.raise(Vector::X87)) } else { Ok(()) }
+    }
+
+    /// Records where the last non-control instruction and its operand lie.
+    fn x87_pointers(&mut self, op: &Op, memory: bool) {
+        let cs = self.st.segments[usize::from(seg::CS)].selector;
+        let start = self.next_rip(op).wrapping_sub(op.imm >> 16) & self.rip_mask();
+        let (ds, at) = if memory {
+            (self.st.segments[usize::from(op.segment())].selector, offset(self, op))
+        } else {
+            (self.st.fpu.fds, self.st.fpu.fdp)
+        };
+        self.st.fpu.set_pointers(op.imm as u16, cs, start, ds, at);
+    }
+
+    fn x87_register(&mut self, op: &Op) -> Result<(), Stop> {
+        self.x87_wait()?;
+        self.x87_pointers(op, false);
+        Ok(())
+    }
+}
+
+const ARITH: [Arith; 6] = [Arith::Add, Arith::Mul, Arith::Sub, Arith::SubR, Arith::Div, Arith::DivR];
+
+/// Memory formats of operands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    F32,
+    F64,
+    I16,
+    I32,
+}
+
+/// Loads an operand in one of the formats: 0 f32, 1 f64, 2 i16, 3 i32.
+fn source<const FORMAT: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<Source, Stop> {
+    v.x87_wait()?;
+    let loaded = match FORMAT {
+        0 => Source::from_f32(v.load_ea::<u32, Any>(op)?),
+        1 => Source::from_f64(v.load_ea::<u64, Any>(op)?),
+        2 => Source::from_i16(v.load_ea::<u16, Any>(op)? as i16),
+        _ => Source::from_i32(v.load_ea::<u32, Any>(op)? as i32),
+    };
+    v.x87_pointers(op, true);
+    Ok(loaded)
+}
+
+fn arith_memory<const OP: usize, const FORMAT: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let src = source::<FORMAT>(v, op)?;
+    v.st.fpu.arith(ARITH[OP], src);
+    Ok(())
+}
+
+fn arith_stack<const OP: usize, const POP: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_register(op)?;
+    v.st.fpu.arith_st(ARITH[OP], op.dst, op.src, POP);
+    Ok(())
+}
+
+fn format_of(insn: &Insn, integer: bool) -> Memory {
+    match (integer, insn.mem.size) {
+        (false, 4) => Memory::F32,
+        (false, _) => Memory::F64,
+        (true, 2) => Memory::I16,
+        (true, _) => Memory::I32,
+    }
+}
+
+fn arithmetic(insn: &Insn, memory: bool) -> Option<Run> {
+    let (n, integer, pop) = match insn.mnemonic {
+        M::Fadd => (0, false, false),
+        M::Fmul => (1, false, false),
+        M::Fsub => (2, false, false),
+        M::Fsubr => (3, false, false),
+        M::Fdiv => (4, false, false),
+        M::Fdivr => (5, false, false),
+        M::Faddp => (0, false, true),
+        M::Fmulp => (1, false, true),
+        M::Fsubp => (2, false, true),
+        M::Fsubrp => (3, false, true),
+        M::Fdivp => (4, false, true),
+        M::Fdivrp => (5, false, true),
+        M::Fiadd => (0, true, false),
+        M::Fimul => (1, true, false),
+        M::Fisub => (2, true, false),
+        M::Fisubr => (3, true, false),
+        M::Fidiv => (4, true, false),
+        M::Fidivr => (5, true, false),
+        _ => return None,
+    };
+    macro_rules! pick {
+        ($($op:literal)*) => {
+            match n {
+                $($op => match (memory, pop, format_of(insn, integer)) {
+                    (false, false, _) => arith_stack::<$op, false> as Run,
+                    (false, true, _) => arith_stack::<$op, true>,
+                    (true, _, Memory::F32) => arith_memory::<$op, 0>,
+                    (true, _, Memory::F64) => arith_memory::<$op, 1>,
+                    (true, _, Memory::I16) => arith_memory::<$op, 2>,
+                    (true, _, Memory::I32) => arith_memory::<$op, 3>,
+                },)*
+                _ => return None,
+            }
+        };
+    }
+    Some(pick!(0 1 2 3 4 5))
+}
+
+fn compare_memory<const FORMAT: u8, const POPS: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let src = source::<FORMAT>(v, op)?;
+    v.st.fpu.compare(Compare::Ordered, src, POPS);
+    Ok(())
+}
+
+fn compare_stack<const UNORDERED: bool, const POPS: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_register(op)?;
+    let kind = if UNORDERED { Compare::Unordered } else { Compare::Ordered };
+    v.st.fpu.compare_st(kind, op.src, POPS);
+    Ok(())
+}
+
+fn compare_flags<const UNORDERED: bool, const POP: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_register(op)?;
+    let kind = if UNORDERED { Compare::Unordered } else { Compare::Ordered };
+    let f = v.st.fpu.compare_flags(kind, op.src, POP);
+    let bit = |on: bool, bit: u64| if on { bit } else { 0 };
+    v.st.set_arith(bit(f.zf, eflags::ZF) | bit(f.pf, eflags::PF) | bit(f.cf, eflags::CF));
+    Ok(())
+}
+
+fn comparisons(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
+    let integer = matches!(insn.mnemonic, M::Ficom | M::Ficomp);
+    let format = format_of(insn, integer);
+    if !memory && insn.count == 1 {
+        op.src = op.dst;
+    }
+    if insn.count == 0 {
+        // FCOMPP and FUCOMPP compare with ST(1).
+        op.src = 1;
+    }
+    Some(match (insn.mnemonic, memory, format) {
+        (M::Fcom, true, Memory::F32) => compare_memory::<0, 0>,
+        (M::Fcom, true, _) => compare_memory::<1, 0>,
+        (M::Fcomp, true, Memory::F32) => compare_memory::<0, 1>,
+        (M::Fcomp, true, _) => compare_memory::<1, 1>,
+        (M::Ficom, _, Memory::I16) => compare_memory::<2, 0>,
+        (M::Ficom, ..) => compare_memory::<3, 0>,
+        (M::Ficomp, _, Memory::I16) => compare_memory::<2, 1>,
+        (M::Ficomp, ..) => compare_memory::<3, 1>,
+        (M::Fcom, ..) => compare_stack::<false, 0>,
+        (M::Fcomp, ..) => compare_stack::<false, 1>,
+        (M::Fcompp, ..) => compare_stack::<false, 2>,
+        (M::Fucom, ..) => compare_stack::<true, 0>,
+        (M::Fucomp, ..) => compare_stack::<true, 1>,
+        (M::Fucompp, ..) => compare_stack::<true, 2>,
+        (M::Fcomi, ..) => compare_flags::<false, false>,
+        (M::Fcomip, ..) => compare_flags::<false, true>,
+        (M::Fucomi, ..) => compare_flags::<true, false>,
+        (M::Fucomip, ..) => compare_flags::<true, true>,
+        _ => return None,
+    })
+}
+
+fn load_memory<const BYTES: u8, const INTEGER: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_wait()?;
+    match (INTEGER, BYTES) {
+        (false, 4) => {
+            let bits = v.load_ea::<u32, Any>(op)?;
+            v.x87_pointers(op, true);
+            v.st.fpu.load_f32(bits);
+        }
+        (false, _) => {
+            let bits = v.load_ea::<u64, Any>(op)?;
+            v.x87_pointers(op, true);
+            v.st.fpu.load_f64(bits);
+        }
+        (true, _) => {
+            let value = match BYTES {
+                2 => i64::from(v.load_ea::<u16, Any>(op)? as i16),
+                4 => i64::from(v.load_ea::<u32, Any>(op)? as i32),
+                _ => v.load_ea::<u64, Any>(op)? as i64,
+            };
+            v.x87_pointers(op, true);
+            v.st.fpu.load_integer(value);
+        }
+    }
+    Ok(())
+}
+
+/// FLD m80 and FBLD.
+fn load_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_wait()?;
+    let la = Any::linear(v, op, 10, false)?;
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&v.load::<u64>(la)?.to_le_bytes());
+    bytes[8..].copy_from_slice(&v.load::<u16>(la.wrapping_add(8))?.to_le_bytes());
+    v.x87_pointers(op, true);
+    if BCD { v.st.fpu.load_bcd(bytes) } else { v.st.fpu.load_f80(bytes) }
+    Ok(())
+}
+
+/// Wraps an operation on the register stack in the checks.
+macro_rules! on_stack {
+    (|$fpu:ident, $op:ident| $body:expr) => {{
+        fn run(v: &mut Vcpu<'_>, $op: &Op) -> Result<(), Stop> {
+            v.x87_register($op)?;
+            let $fpu = &mut v.st.fpu;
+            $body;
+            Ok(())
+        }
+        run as Run
+    }};
+}
+
+fn loads(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
+    if !memory && insn.mnemonic == M::Fld {
+        op.src = if insn.count == 1 { op.dst } else { op.src };
+    }
+    Some(match (insn.mnemonic, memory, insn.mem.size) {
+        (M::Fld, true, 4) => load_memory::<4, false>,
+        (M::Fld, true, 8) => load_memory::<8, false>,
+        (M::Fld, true, _) => load_ten::<false>,
+        (M::Fld, false, _) => on_stack!(|fpu, op| fpu.load_st(op.src)),
+        (M::Fild, _, 2) => load_memory::<2, true>,
+        (M::Fild, _, 4) => load_memory::<4, true>,
+        (M::Fild, ..) => load_memory::<8, true>,
+        (M::Fbld, ..) => load_ten::<true>,
+        (M::Fld1, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::One)),
+        (M::Fldl2t, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Log2Of10)),
+        (M::Fldl2e, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Log2OfE)),
+        (M::Fldpi, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Pi)),
+        (M::Fldlg2, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Log10Of2)),
+        (M::Fldln2, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::LnOf2)),
+        (M::Fldz, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Zero)),
+        _ => return None,
+    })
+}
+
+/// The store itself, then its effect: a faulting store changes nothing.
+fn store_memory<const BYTES: u8, const INTEGER: bool, const POP: bool, const TRUNCATE: bool>(
+    v: &mut Vcpu<'_>,
+    op: &Op,
+) -> Result<(), Stop> {
+    v.x87_wait()?;
+    let la = Any::linear(v, op, BYTES.into(), true)?;
+    let effect = match (INTEGER, BYTES) {
+        (false, 4) => {
+            let s = v.st.fpu.store_f32();
+            written(v, la, s.bits, s.effect)?
+        }
+        (false, _) => {
+            let s = v.st.fpu.store_f64();
+            written(v, la, s.bits, s.effect)?
+        }
+        (true, _) => {
+            let bits = u32::from(BYTES) * 8;
+            let s = if TRUNCATE { v.st.fpu.store_integer_truncated(bits) } else { v.st.fpu.store_integer(bits) };
+            match BYTES {
+                2 => written(v, la, s.bits.map(|b| b as u16), s.effect)?,
+                4 => written(v, la, s.bits.map(|b| b as u32), s.effect)?,
+                _ => written(v, la, s.bits.map(|b| b as u64), s.effect)?,
+            }
+        }
+    };
+    v.x87_pointers(op, true);
+    v.st.fpu.finish_store(effect, POP);
+    Ok(())
+}
+
+fn written<T: crate::word::Word>(
+    v: &mut Vcpu<'_>,
+    la: u64,
+    bits: Option<T>,
+    effect: Effect,
+) -> Result<Effect, Stop> {
+    if let Some(bits) = bits {
+        v.store(la, bits)?;
+    }
+    Ok(effect)
+}
+
+/// FSTP m80 and FBSTP.
+fn store_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_wait()?;
+    let la = Any::linear(v, op, 10, true)?;
+    let s = if BCD { v.st.fpu.store_bcd() } else { v.st.fpu.store_f80() };
+    if let Some(bytes) = s.bits {
+        v.store_bytes(la, &bytes)?;
+    }
+    v.x87_pointers(op, true);
+    v.st.fpu.finish_store(s.effect, true);
+    Ok(())
+}
+
+fn stores(insn: &Insn, memory: bool) -> Option<Run> {
+    Some(match (insn.mnemonic, memory, insn.mem.size) {
+        (M::Fst, true, 4) => store_memory::<4, false, false, false>,
+        (M::Fst, true, _) => store_memory::<8, false, false, false>,
+        (M::Fstp, true, 4) => store_memory::<4, false, true, false>,
+        (M::Fstp, true, 8) => store_memory::<8, false, true, false>,
+        (M::Fstp, true, _) => store_ten::<false>,
+        (M::Fst, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, false)),
+        (M::Fstp | M::Fstpnce, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, true)),
+        (M::Fist, _, 2) => store_memory::<2, true, false, false>,
+        (M::Fist, ..) => store_memory::<4, true, false, false>,
+        (M::Fistp, _, 2) => store_memory::<2, true, true, false>,
+        (M::Fistp, _, 4) => store_memory::<4, true, true, false>,
+        (M::Fistp, ..) => store_memory::<8, true, true, false>,
+        (M::Fisttp, _, 2) => store_memory::<2, true, true, true>,
+        (M::Fisttp, _, 4) => store_memory::<4, true, true, true>,
+        (M::Fisttp, ..) => store_memory::<8, true, true, true>,
+        (M::Fbstp, ..) => store_ten::<true>,
+        _ => return None,
+    })
+}
+
+/// FCMOVcc: condition by number, as [`functions`] lists them.
+fn conditional<const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_register(op)?;
+    let holds = v.st.flags.condition::<CC>();
+    v.st.fpu.fcmov(holds, op.src);
+    Ok(())
+}
+
+fn functions(insn: &Insn) -> Option<Run> {
+    Some(match insn.mnemonic {
+        M::Fxch => {
+            on_stack!(|fpu, op| fpu.fxch(if op.src != 0 { op.src } else { op.dst }))
+        }
+        M::Fchs => on_stack!(|fpu, _op| fpu.fchs()),
+        M::Fabs => on_stack!(|fpu, _op| fpu.fabs()),
+        M::Ftst => on_stack!(|fpu, _op| fpu.ftst()),
+        M::Fxam => on_stack!(|fpu, _op| fpu.fxam()),
+        M::Fsqrt => on_stack!(|fpu, _op| fpu.fsqrt()),
+        M::Fprem => on_stack!(|fpu, _op| fpu.fprem()),
+        M::Fprem1 => on_stack!(|fpu, _op| fpu.fprem1()),
+        M::Frndint => on_stack!(|fpu, _op| fpu.frndint()),
+        M::Fscale => on_stack!(|fpu, _op| fpu.fscale()),
+        M::Fxtract => on_stack!(|fpu, _op| fpu.fxtract()),
+        M::F2xm1 => on_stack!(|fpu, _op| fpu.f2xm1()),
+        M::Fyl2x => on_stack!(|fpu, _op| fpu.fyl2x()),
+        M::Fyl2xp1 => on_stack!(|fpu, _op| fpu.fyl2xp1()),
+        M::Fptan => on_stack!(|fpu, _op| fpu.fptan()),
+        M::Fpatan => on_stack!(|fpu, _op| fpu.fpatan()),
+        M::Fsin => on_stack!(|fpu, _op| fpu.fsin()),
+        M::Fcos => on_stack!(|fpu, _op| fpu.fcos()),
+        M::Fsincos => on_stack!(|fpu, _op| fpu.fsincos()),
+        M::Fincstp => on_stack!(|fpu, _op| fpu.fincstp()),
+        M::Fdecstp => on_stack!(|fpu, _op| fpu.fdecstp()),
+        M::Ffree => on_stack!(|fpu, op| fpu.ffree(op.dst, false)),
+        M::Ffreep => on_stack!(|fpu, op| fpu.ffree(op.dst, true)),
+        M::Fnop => on_stack!(|_fpu, _op| ()),
+        M::Fcmovb => conditional::<2>,
+        M::Fcmove => conditional::<4>,
+        M::Fcmovbe => conditional::<6>,
+        M::Fcmovu => conditional::<10>,
+        M::Fcmovnb => conditional::<3>,
+        M::Fcmovne => conditional::<5>,
+        M::Fcmovnbe => conditional::<7>,
+        M::Fcmovnu => conditional::<11>,
+        _ => return None,
+    })
+}
+
+fn control(insn: &Insn, op: &mut Op) -> Option<Run> {
+    let wide = insn.operand_size != 2;
+    op.src = u8::from(wide);
+    Some(match (insn.mnemonic, insn.operands[0]) {
+        (M::Wait, _) => wait,
+        (M::Fninit, _) => fninit,
+        (M::Fnclex, _) => fnclex,
+        (M::Fldcw, _) => fldcw,
+        (M::Fnstcw, _) => fnstcw,
+        (M::Fnstsw, Operand::Gpr { .. }) => fnstsw_ax,
+        (M::Fnstsw, _) => fnstsw,
+        (M::Fnstenv, _) => fnstenv,
+        (M::Fldenv, _) => fldenv,
+        (M::Fnsave, _) => fnsave,
+        (M::Frstor, _) => frstor,
+        // Leftovers of the 8087 and 80287.
+        (M::Fneni | M::Fndisi | M::Fnsetpm, _) => data::nop,
+        _ => return None,
+    })
+}
+
+/// WAIT: #NM needs both MP and TS.
+fn wait(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    if v.st.cr0 & (cr0::MP | cr0::TS) == cr0::MP | cr0::TS {
+        return Err(v.raise(Vector::DEVICE_NOT_AVAILABLE));
+    }
+    v.x87_pending()
+}
+
+fn fninit(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    v.st.fpu.fninit();
+    Ok(())
+}
+
+fn fnclex(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    v.st.fpu.fnclex();
+    Ok(())
+}
+
+fn fldcw(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_wait()?;
+    let control = v.load_ea::<u16, Any>(op)?;
+    v.st.fpu.set_control(control);
+    Ok(())
+}
+
+fn fnstcw(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    v.store_ea::<u16, Any>(op, v.st.fpu.control)
+}
+
+fn fnstsw(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    v.store_ea::<u16, Any>(op, v.st.fpu.status_word())
+}
+
+fn fnstsw_ax(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    let status = v.st.fpu.status_word();
+    v.st.set_reg(0, status);
+    Ok(())
+}
+
+fn image_format(v: &Vcpu<'_>, op: &Op) -> Format {
+    match (op.src != 0, v.st.real_segments()) {
+        (true, true) => Format::Real32,
+        (true, false) => Format::Protected32,
+        (false, true) => Format::Real16,
+        (false, false) => Format::Protected16,
+    }
+}
+
+fn fnstenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    let format = image_format(v, op);
+    let image = v.st.fpu.env_image(format);
+    let la = Any::linear(v, op, format.env_len() as u32, true)?;
+    v.store_bytes(la, &image[..format.env_len()])?;
+    v.st.fpu.finish_fnstenv();
+    Ok(())
+}
+
+fn fldenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_wait()?;
+    let format = image_format(v, op);
+    let mut image = [0; crate::fpu::image::ENV_MAX];
+    let la = Any::linear(v, op, format.env_len() as u32, false)?;
+    v.load_bytes(la, &mut image[..format.env_len()])?;
+    v.st.fpu.load_env(&image, format);
+    Ok(())
+}
+
+fn fnsave(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.check_fpu()?;
+    let format = image_format(v, op);
+    let image = v.st.fpu.save_image(format);
+    let la = Any::linear(v, op, format.save_len() as u32, true)?;
+    v.store_bytes(la, &image[..format.save_len()])?;
+    v.st.fpu.fninit();
+    Ok(())
+}
+
+fn frstor(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_wait()?;
+    let format = image_format(v, op);
+    let mut image = [0; crate::fpu::image::SAVE_MAX];
+    let la = Any::linear(v, op, format.save_len() as u32, false)?;
+    v.load_bytes(la, &mut image[..format.save_len()])?;
+    v.st.fpu.restore(&image, format);
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Direct boot of a Linux kernel: what firmware and a boot loader leave behind.
+
+use crate::config::{Boot, BuildError};
+use crate::layout;
+use aero_cpu::Cpu;
+use aero_cpu::state::{CpuState, Segment, TableRegister, cr0, cr4, efer, eflags, reg};
+use aero_firmware::linux::{self, Entry};
+use aero_firmware::{acpi, e820};
+use aero_mem::{Gpa, GuestMemory};
+
+/// Puts tables, kernel and initrd into memory and the bootstrap processor at the kernel's entry.
+pub(crate) fn load(cpus: &mut [Cpu], mem: &mut GuestMemory, boot: &Boot) -> Result<(), BuildError> {
+    let at = mem.low_ram() - acpi::AREA;
+    let tables = acpi::build(&layout::board(cpus.len() as u8), at, layout::RSDP);
+    let apics = [layout::IOAPIC..layout::IOAPIC + 0x1000, layout::LAPIC..layout::LAPIC + 0x1000];
+    let map = e820::memory_map(mem.low_ram(), mem.high_ram(), tables.range.clone(), &apics);
+    let entry = linux::load(mem, &boot.kernel, boot.initrd.as_deref(), &boot.append, &map, tables.rsdp)?;
+    for (at, bytes) in &tables.pieces {
+        mem.write(Gpa(*at), bytes).expect("the tables lie in the RAM that the map reserves for them");
+    }
+    for cpu in cpus.iter_mut() {
+        cpu.core.lapic.set_virtual_wire();
+        let st = cpu.state_mut(mem);
+        set_memory_types(st);
+        enter(st, &entry);
+    }
+    Ok(())
+}
+
+/// Memory type ranges as a BIOS sets them: write-back, the PCI window uncached.
+fn set_memory_types(st: &mut CpuState) {
+    const ENABLE: u64 = 1 << 11;
+    const FIXED_ENABLE: u64 = 1 << 10;
+    const WRITE_BACK: u64 = 6;
+    const VALID: u64 = 1 << 11;
+    let width = (1u64 << aero_x86::cpuid::PHYSICAL_BITS) - 1;
+    st.msr.mtrr_def_type = ENABLE | FIXED_ENABLE | WRITE_BACK;
+    st.msr.mtrr_fixed = [0x0606_0606_0606_0606; 11];
+    // The legacy video window.
+    st.msr.mtrr_fixed[2] = 0;
+    st.msr.mtrr_variable[0] = aero_mem::LOW_RAM_END;
+    st.msr.mtrr_variable[1] = !0x3fff_ffff & width | VALID;
+}
+
+/// The state that the kernel's boot protocol asks for (Linux, `Documentation/arch/x86/boot.rst`, 1.15 and 1.16).
+fn enter(st: &mut CpuState, entry: &Entry) {
+    let flat = |selector, attributes| Segment { base: 0, limit: u32::MAX, attributes, selector };
+    const CODE32: u32 = 0xc09b;
+    const CODE64: u32 = 0xa09b;
+    const DATA: u32 = 0xc093;
+    let (rip, rsi, gdt, limit, code) = match *entry {
+        Entry::Protected { eip, esi, gdt, gdt_limit } => (eip.into(), esi.into(), gdt, gdt_limit, CODE32),
+        Entry::Long { rip, rsi, cr3, gdt, gdt_limit } => {
+            st.cr3 = cr3;
+            st.cr4 = cr4::PAE;
+            st.msr.efer = efer::LME | efer::LMA;
+            (rip, rsi, gdt, gdt_limit, CODE64)
+        }
+    };
+    let paging = if code == CODE64 { cr0::PG } else { 0 };
+    st.cr0 = cr0::PE | cr0::ET | paging;
+    st.gdtr = TableRegister { base: gdt, limit };
+    st.idtr = TableRegister { base: 0, limit: 0 };
+    let [es, cs, ss, ds, fs, gs] = &mut st.segments;
+    *cs = flat(0x10, code);
+    for s in [es, ss, ds, fs, gs] {
+        *s = flat(0x18, DATA);
+    }
+    for n in 0..16 {
+        st.set_gpr(n, 0);
+    }
+    st.set_gpr(reg::RSI, rsi);
+    st.rip = rip;
+    st.eflags = eflags::FIXED;
+}

@@ -1,0 +1,73 @@
+//! What a machine is made of, as plain data.
+
+use serde::{Deserialize, Serialize};
+
+/// A machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Bytes of guest RAM.
+    pub memory: u64,
+    /// How virtual time passes.
+    pub clock: ClockConfig,
+    /// What the real-time clock says at power-on, in seconds since 1970.
+    pub rtc: u64,
+    /// Port of an `isa-debug-exit` device.
+    pub debug_exit: Option<u16>,
+    /// Port of a debug console.
+    pub debugcon: Option<u16>,
+    /// Whether there is a VGA card.
+    pub vga: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            memory: 1 << 30,
+            clock: ClockConfig::Realtime,
+            // 2010-01-01 00:00:00 UTC.
+            rtc: 1_262_304_000,
+            debug_exit: None,
+            debugcon: None,
+            vga: true,
+        }
+    }
+}
+
+/// How virtual time passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum ClockConfig {
+    /// With the host's clock.
+    Realtime,
+    /// With retired instructions: a run is repeatable, and an idle machine jumps to its next timer.
+    Icount {
+        /// Instructions per virtual microsecond, 1 to 100,000.
+        mips: u32,
+    },
+}
+
+/// What is booted directly, without firmware.
+#[derive(Clone, Debug, Default)]
+pub struct Boot {
+    /// A Linux bzImage.
+    pub kernel: Vec<u8>,
+    /// An initial RAM disk.
+    pub initrd: Option<Vec<u8>>,
+    /// The kernel's command line.
+    pub append: String,
+}
+
+/// Why a machine cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The host has no such memory.
+    #[error("{0}")]
+    Memory(#[from] aero_mem::AllocError),
+    /// The kernel or the initrd.
+    #[error("{0}")]
+    Load(#[from] aero_firmware::linux::LoadError),
+    /// A number out of range.
+    #[error("the instruction-count clock runs at 1 to 100000 MIPS, not at {0}")]
+    Mips(u32),
+}

@@ -1,0 +1,23 @@
+//! A whole PC: configuration in, a machine out, and the loop that runs it.
+//!
+//! [`Machine`] is one value on one thread. It owns guest memory, the processors and the board; hosts (the terminal, the
+//! browser) call [`Machine::run`] with a budget of instructions and act on the [`Exit`]. Nothing here knows a host: the
+//! clock is a trait, serial and screen are pulled, input is pushed.
+//!
+//! `layout` is the only file with addresses and interrupt numbers.
+
+mod boot;
+mod clock;
+mod config;
+mod devices;
+pub mod layout;
+mod machine;
+mod typist;
+mod world;
+
+pub use aero_bus::VmTime;
+pub use aero_gpu::Frame;
+pub use clock::WallClock;
+pub use config::{Boot, BuildError, ClockConfig, Config};
+pub use machine::{Exit, Machine, Stats};
+pub use world::Unclaimed;

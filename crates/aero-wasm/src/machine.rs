@@ -1,0 +1,190 @@
+//! The handle that JavaScript holds.
+
+use crate::host::BrowserClock;
+use crate::slice;
+use aero_gpu::Frame;
+use aero_machine::{Boot, Config, Exit};
+use wasm_bindgen::JsError;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Why a slice ended.
+#[wasm_bindgen]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SliceStatus {
+    /// The time is up; call again.
+    Running = 0,
+    /// Every processor is halted; call again after [`Machine::idle_ms`], or when input arrives.
+    Idle = 1,
+    /// The guest powered off.
+    Shutdown = 2,
+    /// The guest asked for a reset; call [`Machine::reset`].
+    Reset = 3,
+    /// The guest wrote to the debug-exit port; see [`Machine::exit_value`].
+    DebugExit = 4,
+    /// The machine cannot go on; see [`Machine::fault`].
+    Fault = 5,
+}
+
+/// A machine, its last frame and why it last stopped.
+#[wasm_bindgen]
+pub struct Machine {
+    machine: aero_machine::Machine,
+    frame: Frame,
+    idle_ms: f64,
+    exit_value: u32,
+    fault: String,
+}
+
+#[wasm_bindgen]
+impl Machine {
+    /// Builds a machine. `config` is `aero_machine::Config` as JSON; `kernel` and `initrd` are the files' bytes.
+    ///
+    /// # Errors
+    /// In one readable line: a configuration that is not valid, a file that does not fit, no memory.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        config: &str,
+        kernel: Vec<u8>,
+        initrd: Option<Vec<u8>>,
+        append: String,
+    ) -> Result<Machine, JsError> {
+        let config: Config =
+            serde_json::from_str(config).map_err(|e| JsError::new(&format!("machine configuration: {e}")))?;
+        let machine =
+            aero_machine::Machine::new(config, Boot { kernel, initrd, append }, Box::new(BrowserClock))?;
+        Ok(Self { machine, frame: Frame::default(), idle_ms: 0.0, exit_value: 0, fault: String::new() })
+    }
+
+    /// Runs the guest for about `max_ms` milliseconds, less if it has nothing to do or stops.
+    pub fn run_slice(&mut self, max_ms: f64) -> SliceStatus {
+        let machine = &mut self.machine;
+        let exit = slice::run_for(&mut BrowserClock, (max_ms * 1e6) as u64, |budget| machine.run(budget));
+        self.note(exit)
+    }
+
+    fn note(&mut self, exit: Exit) -> SliceStatus {
+        match exit {
+            Exit::Budget => SliceStatus::Running,
+            Exit::Idle { until } => {
+                let now = self.machine.now();
+                self.idle_ms = until.map_or(f64::INFINITY, |at| at.since(now) as f64 / 1e6);
+                SliceStatus::Idle
+            }
+            Exit::Shutdown => SliceStatus::Shutdown,
+            Exit::Reset => SliceStatus::Reset,
+            Exit::DebugExit(value) => {
+                self.exit_value = value;
+                SliceStatus::DebugExit
+            }
+            Exit::Fault(report) => {
+                self.fault = report;
+                SliceStatus::Fault
+            }
+        }
+    }
+
+    /// After [`SliceStatus::Idle`]: milliseconds until the next timer is due, infinite when none is armed.
+    pub fn idle_ms(&self) -> f64 {
+        self.idle_ms
+    }
+
+    /// After [`SliceStatus::DebugExit`]: the value that the guest wrote.
+    pub fn exit_value(&self) -> u32 {
+        self.exit_value
+    }
+
+    /// After [`SliceStatus::Fault`]: what happened.
+    pub fn fault(&self) -> String {
+        self.fault.clone()
+    }
+
+    /// Stops virtual time.
+    pub fn pause(&mut self) {
+        self.machine.pause();
+    }
+
+    /// Lets virtual time go on.
+    pub fn resume(&mut self) {
+        self.machine.resume();
+    }
+
+    /// Power-on state, with the kernel loaded again.
+    ///
+    /// # Errors
+    /// When the boot files cannot be loaded again.
+    pub fn reset(&mut self) -> Result<(), JsError> {
+        // A frame remembers what it shows; the screen begins anew.
+        self.frame = Frame::default();
+        Ok(self.machine.reset()?)
+    }
+
+    /// Bytes into COM1.
+    pub fn serial_send(&mut self, bytes: &[u8]) {
+        self.machine.serial_send(bytes);
+    }
+
+    /// Bytes that came out of COM1 since the last call, as a copy outside the shared memory.
+    pub fn take_serial(&mut self) -> Vec<u8> {
+        self.machine.take_serial()
+    }
+
+    /// Bytes written to the debug console port since the last call.
+    pub fn take_debugcon(&mut self) -> Vec<u8> {
+        self.machine.take_debugcon()
+    }
+
+    /// The text screen, lines joined by line feeds.
+    pub fn screen_text(&self) -> String {
+        self.machine.screen_text()
+    }
+
+    /// Draws the screen; true if it changed since the last call.
+    pub fn render(&mut self) -> bool {
+        self.machine.render(&mut self.frame)
+    }
+
+    /// Width of the last frame in pixels.
+    pub fn frame_width(&self) -> u32 {
+        self.frame.width
+    }
+
+    /// Height of the last frame in pixels.
+    pub fn frame_height(&self) -> u32 {
+        self.frame.height
+    }
+
+    /// Address of the last frame's RGBA bytes in the shared memory, good until the next [`Machine::render`].
+    pub fn frame_ptr(&self) -> *const u8 {
+        self.frame.rgba.as_ptr()
+    }
+
+    /// Number of the last frame's RGBA bytes.
+    pub fn frame_len(&self) -> usize {
+        self.frame.rgba.len()
+    }
+
+    /// A key, by its `KeyboardEvent.code`.
+    pub fn inject_browser_key(&mut self, code: &str, pressed: bool) {
+        self.machine.inject_browser_key(code, pressed);
+    }
+
+    /// Types text on the guest's keyboard (US layout).
+    pub fn type_text(&mut self, text: &str) {
+        self.machine.type_text(text);
+    }
+
+    /// Guest instructions retired since power-on.
+    pub fn retired(&self) -> f64 {
+        self.machine.retired() as f64
+    }
+
+    /// Virtual nanoseconds since power-on.
+    pub fn now_ns(&self) -> f64 {
+        self.machine.now().0 as f64
+    }
+
+    /// The machine's counters as a JSON object of numbers.
+    pub fn stats_json(&self) -> String {
+        serde_json::to_string(&self.machine.stats()).expect("flat numbers have no failing serialisation")
+    }
+}

@@ -1,0 +1,50 @@
+import { describe, expect, it } from "vitest";
+import { machineConfig, parseClock, parseMemory, REPEATABLE_RTC } from "./options";
+
+describe("parseClock", () => {
+  it("reads the forms that the terminal program reads", () => {
+    expect(parseClock("realtime")).toEqual({ kind: "realtime" });
+    expect(parseClock("icount")).toEqual({ kind: "icount", mips: 100 });
+    expect(parseClock("icount=250")).toEqual({ kind: "icount", mips: 250 });
+  });
+
+  it.each(["", "icount=", "icount=0", "icount=-1", "fast"])("refuses “%s” in words", (text) => {
+    expect(() => parseClock(text)).toThrow("is not known");
+  });
+});
+
+describe("parseMemory", () => {
+  it.each([
+    ["512", 512],
+    ["512M", 512],
+    ["1G", 1024],
+    ["1.5g", 1536],
+    ["2048K", 2],
+    ["1GiB", 1024],
+  ])("reads %s as %d MiB", (text, mib) => {
+    expect(parseMemory(text)).toBe(mib);
+  });
+
+  it.each(["", "0", "much", "-5", "1T"])("refuses “%s” in words", (text) => {
+    expect(() => parseMemory(text)).toThrow("is not a size");
+  });
+});
+
+describe("machineConfig", () => {
+  it("follows the host unless told otherwise", () => {
+    expect(machineConfig({}, 5_999)).toEqual({
+      memory: 512 << 20,
+      clock: { kind: "realtime" },
+      rtc: 5,
+      debug_exit: null,
+      debugcon: null,
+      vga: true,
+    });
+  });
+
+  it("begins a repeatable run at a fixed date", () => {
+    expect(machineConfig({ clock: "icount" }).rtc).toBe(REPEATABLE_RTC);
+    expect(new Date(REPEATABLE_RTC * 1000).toISOString()).toBe("2026-01-01T00:00:00.000Z");
+    expect(machineConfig({ clock: "icount", rtc: 7 }).rtc).toBe(7);
+  });
+});

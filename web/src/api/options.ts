@@ -1,0 +1,65 @@
+import { AeroError } from "../runtime/errors";
+import type { Progress } from "../runtime/progress";
+import type { ClockConfig, MachineConfig } from "../runtime/protocol";
+
+/** A file: an address, or bytes that the user chose. */
+export type Source = { url: string } | { file: Blob };
+
+/** What a machine is made of. */
+export interface AeroOptions {
+  /** The element that the screen appears in; it gets `data-state`. */
+  container: HTMLElement;
+  /** Guest RAM in MiB; 512 unless given. */
+  memory?: number;
+  /** A Linux kernel (bzImage). */
+  kernel: Source;
+  initrd?: Source;
+  /** The kernel's command line. */
+  append?: string;
+  /** `"realtime"`, `"icount"` (repeatable, 100 MIPS) or `"icount=MIPS"`. */
+  clock?: string;
+  /** What the real-time clock shows at power-on, in seconds since 1970. */
+  rtc?: number;
+  /** Called as files arrive. */
+  onProgress?: (progress: Progress) => void;
+}
+
+export const DEFAULT_MEMORY_MIB = 512;
+const DEFAULT_MIPS = 100;
+
+/** 2026-01-01: a repeatable run cannot begin now. `aero run --clock icount` begins at the same time. */
+export const REPEATABLE_RTC = 1_767_225_600;
+
+/** Reads `realtime`, `icount` and `icount=MIPS`. */
+export function parseClock(text: string): ClockConfig {
+  if (text === "realtime") return { kind: "realtime" };
+  const mips = text === "icount" ? DEFAULT_MIPS : Number(/^icount=(\d+)$/.exec(text)?.[1] ?? 0);
+  if (mips >= 1 && mips <= 100_000) return { kind: "icount", mips };
+  throw new AeroError(
+    `The clock “${text}” is not known.`,
+    "Use clock=realtime, clock=icount or clock=icount=100 (100 million instructions per second).",
+  );
+}
+
+/** Reads a size in MiB: a number, or one with K, M or G. */
+export function parseMemory(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([KMG]?)(?:iB)?$/i.exec(text.trim());
+  const unit = { "": 1, K: 1 / 1024, M: 1, G: 1024 }[match?.[2]?.toUpperCase() ?? ""] ?? 1;
+  const mib = Number(match?.[1] ?? NaN) * unit;
+  if (mib >= 1) return mib;
+  throw new AeroError(`The memory size “${text}” is not a size.`, "Write it in MiB (memory=512) or with a unit (memory=1G).");
+}
+
+/** The part of the options that the machine itself takes. */
+export function machineConfig(options: Omit<AeroOptions, "container" | "kernel">, nowMs = Date.now()): MachineConfig {
+  const clock = parseClock(options.clock ?? "realtime");
+  const start = clock.kind === "icount" ? REPEATABLE_RTC : Math.floor(nowMs / 1000);
+  return {
+    memory: Math.round((options.memory ?? DEFAULT_MEMORY_MIB) * 1024) * 1024,
+    clock,
+    rtc: options.rtc ?? start,
+    debug_exit: null,
+    debugcon: null,
+    vga: true,
+  };
+}
