@@ -108,7 +108,7 @@ fn measure(guest: &Guest, options: &Options, report: &mut Report) -> Result<()> 
     for kit in kits {
         report.instructions.insert((*kit).to_owned(), kit::instructions(kit)?);
     }
-    let how = if options.quick { "set=int seconds=0.4 rounds=1" } else { "set=all seconds=0.6 rounds=3" };
+    let how = if options.quick { "set=int seconds=0.3 rounds=3" } else { "set=all seconds=0.6 rounds=3" };
     let append = format!("{} kits={} {how}", guest.append, kits.join(","));
     for kind in options.machines.iter().copied().filter(|kind| kind.runs(guest)) {
         println!("bench: {} boots {}", kind.name(), guest.name);

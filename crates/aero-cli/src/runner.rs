@@ -12,9 +12,9 @@ use crate::options::{Clock, Rtc, RunOptions, Serial, Sink};
 use crate::script::{Action, Player, Progress};
 use crate::terminal::{EscapeKey, RawMode};
 use crate::{screenshot, stats};
-use aero_bus::VmTime;
-use aero_gpu::Frame;
-use aero_machine::{Boot, BuildError, ClockConfig, Config, Exit, Machine};
+use aero_firmware::LoadError;
+use aero_machine::{Boot, BuildError, ClockConfig, Config, Exit, Frame, Machine, VmTime};
+use aero_mem::{AllocError, MAX_RAM};
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -171,7 +171,7 @@ impl<'a> Runner<'a> {
     }
 
     /// The clock of scripts and pictures.
-    fn clock(&self) -> Duration {
+    fn clock(&mut self) -> Duration {
         match self.options.clock {
             Clock::Realtime => self.started.elapsed(),
             Clock::Icount { .. } => Duration::from_nanos(self.machine.now().0) + self.skipped,
@@ -229,7 +229,9 @@ impl<'a> Runner<'a> {
 
     /// Lets the expectations and the script look, and does what the script says.
     fn look(&mut self) -> anyhow::Result<Option<End>> {
-        if self.picture_due.is_some_and(|due| self.clock() >= due) {
+        if let Some(due) = self.picture_due
+            && self.clock() >= due
+        {
             self.take_picture()?;
         }
         let screen = match self.expectations.looks_at_screen() || self.player.looks_at_screen() {
@@ -238,7 +240,8 @@ impl<'a> Runner<'a> {
         };
         self.expectations.look(&self.log, &screen);
         loop {
-            match self.player.poll(self.clock(), &self.log, &screen) {
+            let now = self.clock();
+            match self.player.poll(now, &self.log, &screen) {
                 Progress::Do(action) => self.perform(action)?,
                 Progress::Waiting(due) => {
                     self.script_due = Some(due);
@@ -263,7 +266,7 @@ impl<'a> Runner<'a> {
                 keys.iter().rev().for_each(|code| self.machine.inject_browser_key(code, false));
             }
             Action::Screenshot(file) => screenshot::write(&self.picture(), &file)?,
-            Action::PowerButton => self.machine.press_power_button(),
+            Action::PowerButton => self.machine.power_button(),
         }
         Ok(())
     }
@@ -289,8 +292,9 @@ impl<'a> Runner<'a> {
         if until.is_none() && !self.input_open && self.next_due().is_none() {
             return Some(End::Halted);
         }
-        let timer = until.map(|at| Duration::from_nanos(at.since(self.machine.now())));
-        let due = self.next_due().map(|due| due.saturating_sub(self.clock()));
+        let (now, clock) = (self.machine.now(), self.clock());
+        let timer = until.map(|at| Duration::from_nanos(at.since(now)));
+        let due = self.next_due().map(|due| due.saturating_sub(clock));
         let limit = self.options.timeout.map(|limit| limit.saturating_sub(self.started.elapsed()));
         let sleep = [timer, due, limit].into_iter().flatten().min().unwrap_or(LONG);
         match self.events.wait(sleep.min(LONG)) {
@@ -303,7 +307,8 @@ impl<'a> Runner<'a> {
     fn skip_idle(&mut self, until: Option<VmTime>) -> Option<End> {
         if until.is_none() {
             let Some(due) = self.next_due() else { return Some(End::Halted) };
-            self.skipped += due.saturating_sub(self.clock());
+            let clock = self.clock();
+            self.skipped += due.saturating_sub(clock);
         }
         self.take_events()
     }
@@ -387,6 +392,10 @@ impl<'a> Runner<'a> {
 }
 
 fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
+    // The machine looks at the kernel first; a size that no machine can have is told before a file is read.
+    if !(1 << 20..=MAX_RAM).contains(&options.memory) {
+        anyhow::bail!("--memory {}: {}", bytes(options.memory), AllocError { ram: options.memory });
+    }
     let too_large =
         format!("do not fit into {} MiB of guest memory; give a larger --memory", options.memory >> 20);
     let kernel = host::read_file("--kernel", &options.kernel, options.memory, &too_large)?;
@@ -422,14 +431,16 @@ fn rtc_start(rtc: Rtc) -> u64 {
 
 /// A machine that cannot be built, with the option that is to blame.
 fn blamed(error: &BuildError, options: &RunOptions) -> String {
-    let text = error.to_string();
-    let option = match &options.initrd {
-        _ if text.contains("guest memory") => format!("--memory {}", bytes(options.memory)),
-        Some(initrd) if text.contains("initrd") => format!("--initrd {}", initrd.display()),
-        _ if text.contains("command line") => "--append".to_owned(),
-        _ => format!("--kernel {}", options.kernel.display()),
+    let option = match (error, &options.initrd) {
+        (BuildError::Memory(_), _) => format!("--memory {}", bytes(options.memory)),
+        (BuildError::Mips(_), _) => "--clock".to_owned(),
+        (BuildError::Load(LoadError::InitrdDoesNotFit { .. }), Some(file)) => {
+            format!("--initrd {}", file.display())
+        }
+        (BuildError::Load(LoadError::CommandLineTooLong { .. }), _) => "--append".to_owned(),
+        (BuildError::Load(_), _) => format!("--kernel {}", options.kernel.display()),
     };
-    format!("{option}: {text}")
+    format!("{option}: {error}")
 }
 
 fn bytes(count: u64) -> String {

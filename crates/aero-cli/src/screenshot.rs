@@ -1,6 +1,6 @@
 //! A picture as a PNG file.
 
-use aero_gpu::Frame;
+use aero_machine::Frame;
 use anyhow::Context as _;
 use std::path::Path;
 

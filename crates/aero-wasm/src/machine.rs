@@ -168,6 +168,11 @@ impl Machine {
         self.machine.inject_browser_key(code, pressed);
     }
 
+    /// Moves the mouse: `dx` right, `dy` down, `wheel` up.
+    pub fn inject_mouse_motion(&mut self, dx: i32, dy: i32, wheel: i32) {
+        self.machine.inject_mouse_motion(dx, dy, wheel);
+    }
+
     /// Types text on the guest's keyboard (US layout).
     pub fn type_text(&mut self, text: &str) {
         self.machine.type_text(text);
@@ -179,12 +184,12 @@ impl Machine {
     }
 
     /// Virtual nanoseconds since power-on.
-    pub fn now_ns(&self) -> f64 {
+    pub fn now_ns(&mut self) -> f64 {
         self.machine.now().0 as f64
     }
 
     /// The machine's counters as a JSON object of numbers.
-    pub fn stats_json(&self) -> String {
+    pub fn stats_json(&mut self) -> String {
         serde_json::to_string(&self.machine.stats()).expect("flat numbers have no failing serialisation")
     }
 }

@@ -103,6 +103,11 @@ export class Aero {
     key: (code: string, pressed: boolean): void => this.#link?.send({ kind: "key", code, pressed }),
   };
 
+  readonly mouse = {
+    /** Moves the mouse, in counts: `dx` right, `dy` down, `wheel` up. */
+    move: (dx: number, dy: number, wheel = 0): void => this.#link?.send({ kind: "mouse", dx, dy, wheel }),
+  };
+
   readonly serial = {
     /** Sends text or bytes into the guest's first serial port. */
     send: (data: string | Uint8Array): void => {

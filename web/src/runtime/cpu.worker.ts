@@ -83,6 +83,9 @@ class CpuWorker {
       case "key":
         this.machine.inject_browser_key(message.code, message.pressed);
         return this.runner.poke();
+      case "mouse":
+        this.machine.inject_mouse_motion(message.dx, message.dy, message.wheel);
+        return this.runner.poke();
       case "type":
         this.machine.type_text(message.text);
         return this.runner.poke();

@@ -60,6 +60,7 @@ export type ToWorker =
   | { kind: "reset" }
   | { kind: "serial"; bytes: Uint8Array<ArrayBuffer> }
   | { kind: "key"; code: string; pressed: boolean }
+  | { kind: "mouse"; dx: number; dy: number; wheel: number }
   | { kind: "type"; text: string }
   | { kind: "ask"; id: number; question: Question };
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -70,11 +70,9 @@ pub fn watch(command: &mut Command, limit: Duration) -> Result<Measured> {
         .with_context(|| command.get_program().to_string_lossy().into_owned())?;
     let lines = lines_of(&mut child)?;
     let mut meter = Meter::new(child.id(), begun);
-    loop {
-        match lines.recv_timeout(limit.saturating_sub(begun.elapsed())) {
-            Ok(line) => meter.line(&line),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-        }
+    // An error is the end of the time or of the output.
+    while let Ok(line) = lines.recv_timeout(limit.saturating_sub(begun.elapsed())) {
+        meter.line(&line);
         if meter.measured.done {
             break;
         }

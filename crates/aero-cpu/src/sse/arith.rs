@@ -2,9 +2,9 @@
 
 use super::Operation;
 use super::float::{
-    Double, Env, Exact, Format, Native, Rounding, Single, flush_operand, is_denormal, is_infinite, is_nan, is_ordinary,
-    is_safe_result, is_signalling, is_zero, lane, lanes, mxcsr::IE, mxcsr::ZE, note_denormal, propagate, round,
-    shift_sticky, with_low,
+    Double, Env, Exact, Format, Native, Rounding, Single, flush_operand, is_denormal, is_infinite, is_nan,
+    is_ordinary, is_safe_result, is_signalling, is_zero, lane, lanes, mxcsr::IE, mxcsr::ZE, note_denormal,
+    propagate, round, shift_sticky, with_low,
 };
 use core::cmp::Ordering;
 
@@ -134,7 +134,8 @@ impl Arith for Mul {
     const EXACT_ZERO: bool = false;
     fn exact<F: Format>(env: &mut Env, a: u64, b: u64) -> u64 {
         let sign = (a ^ b) & F::SIGN;
-        let (infinite, zero) = (is_infinite::<F>(a) || is_infinite::<F>(b), is_zero::<F>(a) || is_zero::<F>(b));
+        let (infinite, zero) =
+            (is_infinite::<F>(a) || is_infinite::<F>(b), is_zero::<F>(a) || is_zero::<F>(b));
         if infinite && zero {
             return env.invalid::<F>();
         }

@@ -24,14 +24,10 @@ pub mod mxcsr {
     pub const PE: u32 = 1 << 5;
     /// The flags found before the operation: they win over those found after it.
     pub const BEFORE: u32 = IE | DE | ZE;
-    /// All flags.
-    pub const FLAGS: u32 = 0x3f;
     /// Denormal operands count as zeros.
     pub const DAZ: u32 = 1 << 6;
     /// Where the masks of the flags begin.
     pub const MASK_SHIFT: u32 = 7;
-    /// The masks.
-    pub const MASKS: u32 = FLAGS << MASK_SHIFT;
     /// Rounding control.
     pub const RC_SHIFT: u32 = 13;
     /// Tiny results become zero while underflow is masked.
