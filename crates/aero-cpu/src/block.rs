@@ -173,6 +173,11 @@ impl BlockCache {
         self.by_page.entry(page).or_default().push(key);
     }
 
+    /// Drops the jump cache's entry for `la`: its block is stale.
+    pub fn forget(&mut self, la: u64) {
+        self.jump[jump_slot(la)] = NO_ENTRY;
+    }
+
     /// Drops the blocks of pages whose code was overwritten.
     pub fn drop_modified(&mut self, mem: &mut GuestMemory) -> u64 {
         let pages = mem.take_modified_code();

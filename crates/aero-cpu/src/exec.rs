@@ -146,7 +146,11 @@ fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
                     return Exit::Shutdown;
                 }
             }
-            Stop::Branch | Stop::Again | Stop::Stale | Stop::NonCanonical => {}
+            Stop::Stale => {
+                let la = fetch_address(v);
+                cache.forget(la);
+            }
+            Stop::Branch | Stop::Again | Stop::NonCanonical => {}
         }
     }
 }
@@ -175,11 +179,19 @@ fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Option<Exit> {
     v.core.halted.then_some(Exit::Halted)
 }
 
+/// The linear address of the next instruction.
+#[inline(always)]
+fn fetch_address(v: &Vcpu<'_>) -> u64 {
+    if v.mode.flat {
+        return v.st.rip;
+    }
+    v.st.segments[usize::from(seg::CS)].base.wrapping_add(v.st.rip) & 0xffff_ffff
+}
+
 /// Finds and runs the block at RIP.
 #[inline(always)]
 fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
-    let cs = &v.st.segments[usize::from(seg::CS)];
-    let la = if v.mode.flat { v.st.rip } else { cs.base.wrapping_add(v.st.rip) & 0xffff_ffff };
+    let la = fetch_address(v);
     let block = cache.block_at(v, la)?;
     let ops = cache.ops(block);
     let mut n = ops.len().min(v.st.budget as usize);
@@ -275,9 +287,8 @@ fn leave(v: &mut Vcpu<'_>, ops: &[Op], op: &Op, rip: u64, how: Result<(), Stop>)
             let stack = op.segment() == seg::SS;
             Err(if stack { v.raise_code(Vector::STACK, 0) } else { v.gp(0) })
         }
-        Err(Stop::Stale | Stop::Again) => {
-            // A stale block, like one whose code just changed, is found anew.
-            v.attention |= how == Err(Stop::Again);
+        Err(Stop::Again) => {
+            v.attention = true;
             Ok(())
         }
         how => how,

@@ -35,6 +35,9 @@ impl Vcpu<'_> {
         let mut current = first;
         loop {
             self.core.counters.exceptions += 1;
+            // A delivery counts as an instruction, so that a handler that faults at once cannot run for ever.
+            self.st.budget -= 1;
+            log::trace!("{current:x?} at {:#x}:{:#x}", self.st.segments[1].selector, self.st.rip);
             if current.vector == Vector::PAGE_FAULT {
                 self.core.counters.page_faults += 1;
                 self.st.cr2 = current.address;

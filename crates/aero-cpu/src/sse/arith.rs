@@ -175,7 +175,7 @@ impl Arith for Div {
             return sign;
         };
         let (dividend, divisor) = (x.significand >> 1, u128::from(y.high()));
-        let quotient = dividend / divisor << 1 | u128::from(dividend % divisor != 0);
+        let quotient = (dividend / divisor) << 1 | u128::from(dividend % divisor != 0);
         let exact = Exact::normalise(sign != 0, x.exponent - y.exponent + 63, quotient);
         exact.map_or(sign, |r| round::<F>(env, &r))
     }
@@ -226,9 +226,10 @@ fn compare<F: Format>(env: &mut Env, a: u64, b: u64, quiet: bool) -> Option<Orde
     order::<F>(a, b)
 }
 
-/// CMPccxx: all ones if predicate `imm` holds (Intel SDM vol. 2, table 3-1).
+/// CMPccxx in lane `i`: all ones if predicate `imm` holds (Intel SDM vol. 2, table 3-1).
 #[inline(always)]
-fn predicate<F: Format>(env: &mut Env, a: u64, b: u64, imm: u8) -> u64 {
+fn holds<F: Format>(env: &mut Env, a: [u64; 2], b: [u64; 2], i: usize, imm: u8) -> u64 {
+    let (a, b) = (lane::<F>(a, i), lane::<F>(b, i));
     let quiet = matches!(imm & 3, 0 | 3);
     let found = compare::<F>(env, a, b, quiet);
     let holds = match imm & 3 {
@@ -237,7 +238,7 @@ fn predicate<F: Format>(env: &mut Env, a: u64, b: u64, imm: u8) -> u64 {
         2 => matches!(found, Some(Ordering::Less | Ordering::Equal)),
         _ => found.is_none(),
     };
-    let mask = F::SIGN | F::SIGN - 1;
+    let mask = F::SIGN | (F::SIGN - 1);
     if holds != (imm & 4 != 0) { mask } else { 0 }
 }
 
@@ -277,8 +278,8 @@ fn sqrt_exact<F: Format>(env: &mut Env, a: u64) -> u64 {
     exact.map_or(a, |r| round::<F>(env, &r))
 }
 
-/// RCP and RSQRT: full single precision, rounded to nearest, where processors give 12 bits. No flags; denormal
-/// operands count as zeros and tiny results become zeros (Intel SDM vol. 2, RCPPS and RSQRTPS).
+/// RCP and RSQRT: full single precision, rounded to nearest, where processors give 12 bits. No flags;
+/// denormal operands count as zeros and tiny results become zeros (Intel SDM vol. 2, RCPPS and RSQRTPS).
 fn approximate(a: u64, f: impl Fn(f64) -> f64) -> u64 {
     type F = Single;
     if is_nan::<F>(a) {
@@ -390,10 +391,10 @@ operations! {
     Rcpss, |_e, a, b, _| with_low::<Single>(a, reciprocal(lane::<Single>(b, 0)));
     Rsqrtps, |_e, _a, b, _| lanes::<Single>(|i| reciprocal_root(lane::<Single>(b, i)));
     Rsqrtss, |_e, a, b, _| with_low::<Single>(a, reciprocal_root(lane::<Single>(b, 0)));
-    Cmpps, |e, a, b, imm| lanes::<Single>(|i| predicate::<Single>(e, lane::<Single>(a, i), lane::<Single>(b, i), imm));
-    Cmppd, |e, a, b, imm| lanes::<Double>(|i| predicate::<Double>(e, lane::<Double>(a, i), lane::<Double>(b, i), imm));
-    Cmpss, |e, a, b, imm| with_low::<Single>(a, predicate::<Single>(e, lane::<Single>(a, 0), lane::<Single>(b, 0), imm));
-    Cmpsd, |e, a, b, imm| with_low::<Double>(a, predicate::<Double>(e, lane::<Double>(a, 0), lane::<Double>(b, 0), imm));
+    Cmpps, |e, a, b, imm| lanes::<Single>(|i| holds::<Single>(e, a, b, i, imm));
+    Cmppd, |e, a, b, imm| lanes::<Double>(|i| holds::<Double>(e, a, b, i, imm));
+    Cmpss, |e, a, b, imm| with_low::<Single>(a, holds::<Single>(e, a, b, 0, imm));
+    Cmpsd, |e, a, b, imm| with_low::<Double>(a, holds::<Double>(e, a, b, 0, imm));
     Comiss, |e, a, b, _| flags_of::<Single>(e, a, b, false);
     Comisd, |e, a, b, _| flags_of::<Double>(e, a, b, false);
     Ucomiss, |e, a, b, _| flags_of::<Single>(e, a, b, true);

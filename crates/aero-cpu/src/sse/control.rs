@@ -25,7 +25,8 @@ pub fn emms(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// LDMXCSR. Flags that are set together with a clear mask raise nothing before the next instruction that computes.
+/// LDMXCSR. Flags that are set together with a clear mask raise nothing before the next instruction that
+/// computes.
 pub fn ldmxcsr(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.check_sse()?;
     let value: u32 = v.load_ea::<u32, Any>(op)?;
@@ -108,7 +109,8 @@ pub fn fxrstor<const WIDE: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> 
     Ok(())
 }
 
-/// Stores the bytes of `value` whose `mask` byte is negative to `segment:rDI`. The whole range must be writable.
+/// Stores the bytes of `value` whose `mask` byte is negative to `segment:rDI`. The whole range must be
+/// writable.
 fn masked_store(v: &mut Vcpu<'_>, op: &Op, value: &[u64], mask: &[u64]) -> Result<(), Stop> {
     let len = 8 * value.len() as u32;
     let at = v.st.gpr(reg::RDI) & op.address_mask();

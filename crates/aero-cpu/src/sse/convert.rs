@@ -7,7 +7,8 @@ use super::float::{
     with_low,
 };
 
-/// An integer of `bits` bits, sign-extended: out of range and NaN give the smallest one. Denormals raise nothing here.
+/// An integer of `bits` bits, sign-extended: out of range and NaN give the smallest one. Denormals raise
+/// nothing here.
 #[inline(always)]
 fn to_integer<F: Format>(env: &mut Env, a: u64, bits: u32, truncate: bool) -> u64 {
     let a = flush_operand::<F>(env, a);

@@ -1,10 +1,11 @@
 //! Numbers of SSE: the two formats, MXCSR, and rounding of exact results.
 //!
-//! Every operation has two ways to its result. The **native** way lets the host's own arithmetic compute; it is taken
-//! when rounding is to nearest, the precision exception is masked and already recorded (so it need not be detected),
-//! and operands and result are ordinary numbers, which no other exception is possible for. Everything else goes the
-//! **exact** way: integer arithmetic makes a significand of 128 bits, and [`round`] turns it into the format with the
-//! flags of MXCSR. NaNs are always made by integer operations, so results are the same on every host, wasm included.
+//! Every operation has two ways to its result. The **native** way lets the host's own arithmetic compute; it
+//! is taken when rounding is to nearest, the precision exception is masked and already recorded (so it need
+//! not be detected), and operands and result are ordinary numbers, which no other exception is possible for.
+//! Everything else goes the **exact** way: integer arithmetic makes a significand of 128 bits, and [`round`]
+//! turns it into the format with the flags of MXCSR. NaNs are always made by integer operations, so results
+//! are the same on every host, wasm included.
 //!
 //! Source: Intel SDM vol. 1, 4.8, 10.2.3 and 11.5.
 
@@ -35,7 +36,7 @@ pub mod mxcsr {
     /// The bits that exist (MXCSR_MASK of FXSAVE).
     pub const ALL: u32 = 0xffff;
 }
-use mxcsr::{DAZ, DE, FTZ, IE, MASK_SHIFT, OE, PE, RC_SHIFT, UE};
+use mxcsr::{BEFORE, DAZ, DE, FTZ, IE, MASK_SHIFT, OE, PE, RC_SHIFT, UE};
 
 /// MXCSR during one instruction.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,14 @@ impl Env {
         self.flags |= IE;
         F::INDEFINITE
     }
+}
+
+/// MXCSR after an instruction that raised `flags`, and whether one of them is unmasked. While one found
+/// before the operation is, those found after it are not recorded (Intel SDM vol. 1, 11.5.3).
+pub fn record(control: u32, flags: u32) -> (u32, bool) {
+    let unmasked = flags & !(control >> MASK_SHIFT);
+    let seen = if unmasked & BEFORE != 0 { flags & BEFORE } else { flags };
+    (control | seen, unmasked != 0)
 }
 
 /// Single or double precision; values are bit patterns in the low bits of a `u64`.
@@ -306,8 +315,8 @@ pub fn shift_sticky(value: u128, by: u32) -> u128 {
     value >> by | u128::from(value << (128 - by) != 0)
 }
 
-/// The leading `keep` (at most 64, below 0 counts from above the leading bit) bits of a normalised significand,
-/// rounded, and whether anything was lost.
+/// The leading `keep` (at most 64, below 0 counts from above the leading bit) bits of a normalised
+/// significand, rounded, and whether anything was lost.
 pub fn round_bits(x: &Exact, keep: i32, rounding: Rounding) -> (u128, bool) {
     const HALF: u128 = 1 << 127;
     let (kept, rest) = match keep {

@@ -1,7 +1,7 @@
 //! Packed integers, for MMX (one word of 64 bits) and SSE2 (two) alike, and the moves within registers.
 //!
-//! Each operation is a function of whole registers; `each8` and its sisters apply a function to every pair of lanes in
-//! loops that compilers turn into vector instructions.
+//! Each operation is a function of whole registers; `each8` and its sisters apply a function to every pair of
+//! lanes in loops that compilers turn into vector instructions.
 
 use super::Packed;
 
@@ -128,10 +128,14 @@ fn dword<const N: usize>(v: [u64; N], i: u8) -> u64 {
     v[usize::from(i >> 1) & (N - 1)] >> (32 * (i & 1)) & 0xffff_ffff
 }
 
-/// Four doublewords as a register: MMX has no operation that uses the upper two.
+/// Four doublewords chosen by the fields of `imm`: two of `a`, then two of `b`. MMX has no such operation.
 #[inline(always)]
-fn dwords<const N: usize>(of: [u64; 4]) -> [u64; N] {
-    core::array::from_fn(|n| of[2 * n] | of[2 * n + 1] << 32)
+fn shuffle32<const N: usize>(a: [u64; N], b: [u64; N], imm: u8) -> [u64; N] {
+    core::array::from_fn(|n| {
+        let from = if n == 0 { a } else { b };
+        let fields = imm >> (4 * n);
+        dword(from, fields & 3) | dword(from, fields >> 2 & 3) << 32
+    })
 }
 
 /// The register's bytes shifted up (`by` above 0) with zeros coming in.
@@ -143,12 +147,18 @@ fn shift_bytes<const N: usize>(a: [u64; N], by: u64, left: bool) -> [u64; N] {
     core::array::from_fn(|n| (r >> (64 * n)) as u64)
 }
 
+/// The product of signed words.
+#[inline(always)]
+fn product(x: u16, y: u16) -> i32 {
+    i32::from(x as i16) * i32::from(y as i16)
+}
+
 /// The sums of products of neighbouring signed words.
 #[inline(always)]
 fn multiply_add(x: u64, y: u64) -> u64 {
     let (x, y) = (split16(x), split16(y));
-    let product = |i: usize| i32::from(x[i] as i16) * i32::from(y[i] as i16);
-    join32(core::array::from_fn(|i| product(2 * i).wrapping_add(product(2 * i + 1)) as u32))
+    let at = |i: usize| product(x[i], y[i]);
+    join32(core::array::from_fn(|i| at(2 * i).wrapping_add(at(2 * i + 1)) as u32))
 }
 
 /// The sum of absolute differences of eight bytes.
@@ -267,12 +277,12 @@ operations! {
     Psubusb, |a, b, _| each8(a, b, u8::saturating_sub);
     Psubusw, |a, b, _| each16(a, b, u16::saturating_sub);
     Pmullw, |a, b, _| each16(a, b, u16::wrapping_mul);
-    Pmulhw, |a, b, _| each16(a, b, |x, y| (i32::from(x as i16) * i32::from(y as i16) >> 16) as u16);
-    Pmulhuw, |a, b, _| each16(a, b, |x, y| (u32::from(x) * u32::from(y) >> 16) as u16);
+    Pmulhw, |a, b, _| each16(a, b, |x, y| (product(x, y) >> 16) as u16);
+    Pmulhuw, |a, b, _| each16(a, b, |x, y| ((u32::from(x) * u32::from(y)) >> 16) as u16);
     Pmuludq, |a, b, _| each64(a, b, |x, y| (x & 0xffff_ffff) * (y & 0xffff_ffff));
     Pmaddwd, |a, b, _| each64(a, b, multiply_add);
-    Pavgb, |a, b, _| each8(a, b, |x, y| (u16::from(x) + u16::from(y) + 1 >> 1) as u8);
-    Pavgw, |a, b, _| each16(a, b, |x, y| (u32::from(x) + u32::from(y) + 1 >> 1) as u16);
+    Pavgb, |a, b, _| each8(a, b, |x, y| (u16::from(x) + u16::from(y)).div_ceil(2) as u8);
+    Pavgw, |a, b, _| each16(a, b, |x, y| (u32::from(x) + u32::from(y)).div_ceil(2) as u16);
     Pminub, |a, b, _| each8(a, b, u8::min);
     Pmaxub, |a, b, _| each8(a, b, u8::max);
     Pminsw, |a, b, _| each16(a, b, signed!(i16::min, i16, u16));
@@ -312,8 +322,8 @@ operations! {
     Pshufw, |_a, b, imm| each64(b, b, |x, _| shuffle16(x, imm));
     Pshuflw, |_a, b, imm| core::array::from_fn(|n| if n == 0 { shuffle16(b[n], imm) } else { b[n] });
     Pshufhw, |_a, b, imm| core::array::from_fn(|n| if n == 1 { shuffle16(b[n], imm) } else { b[n] });
-    Pshufd, |_a, b, imm| dwords([dword(b, imm & 3), dword(b, imm >> 2 & 3), dword(b, imm >> 4 & 3), dword(b, imm >> 6)]);
-    Shufps, |a, b, imm| dwords([dword(a, imm & 3), dword(a, imm >> 2 & 3), dword(b, imm >> 4 & 3), dword(b, imm >> 6)]);
+    Pshufd, |_a, b, imm| shuffle32(b, b, imm);
+    Shufps, |a, b, imm| shuffle32(a, b, imm);
     Shufpd, |a, b, imm| core::array::from_fn(|n| {
         let pick = usize::from(imm >> n & 1) & (N - 1);
         if n == 0 { a[pick] } else { b[pick] }
@@ -330,13 +340,16 @@ operations! {
         r
     };
     Pmovmskb, |_a, b, _| low_only((0..N).fold(0, |all, n| all | sign_bits(b[n]) << (8 * n)));
-    Movmskps, |_a, b, _| low_only((0..N).fold(0, |all, n| all | (b[n] >> 31 & 1 | b[n] >> 63 << 1) << (2 * n)));
+    Movmskps, |_a, b, _| low_only((0..2 * N).fold(0, |all, n| all | (dword(b, n as u8) >> 31) << n));
     Movmskpd, |_a, b, _| low_only((0..N).fold(0, |all, n| all | b[n] >> 63 << n));
     // The whole source, and parts of it.
     Copy, |_a, b, _| b;
     High, |_a, b, _| low_only(b[N - 1]);
     CopyQuad, |_a, b, _| low_only(b[0]);
-    LowSingle, |a, b, _| core::array::from_fn(|n| if n == 0 { a[n] & !0xffff_ffff | b[n] & 0xffff_ffff } else { a[n] });
+    LowSingle, |a, b, _| {
+        let low = a[0] & !0xffff_ffff | b[0] & 0xffff_ffff;
+        core::array::from_fn(|n| if n == 0 { low } else { a[n] })
+    };
     LowQuad, |a, b, _| core::array::from_fn(|n| if n == 0 { b[n] } else { a[n] });
     LowToHigh, |a, b, _| core::array::from_fn(|n| if n == 0 { a[n] } else { b[0] });
     HighToLow, |a, b, _| core::array::from_fn(|n| if n == 0 { b[N - 1] } else { a[n] });
@@ -358,7 +371,7 @@ operations! {
     Phsubsw, |a, b, _| horizontal16(a, b, i16::saturating_sub);
     Phaddd, |a, b, _| horizontal32(a, b, u32::wrapping_add);
     Phsubd, |a, b, _| horizontal32(a, b, u32::wrapping_sub);
-    Pmulhrsw, |a, b, _| each16(a, b, |x, y| ((i32::from(x as i16) * i32::from(y as i16) >> 14) + 1 >> 1) as u16);
+    Pmulhrsw, |a, b, _| each16(a, b, |x, y| (((product(x, y) >> 14) + 1) >> 1) as u16);
     Pmaddubsw, |a, b, _| each16(a, b, |x, y| {
         let product = |at: u32| i32::from((x >> at) as u8) * i32::from((y >> at) as i8);
         (product(0) + product(8)).clamp(i16::MIN.into(), i16::MAX.into()) as u16

@@ -1,13 +1,13 @@
 //! MMX, SSE, SSE2, SSE3 and SSSE3.
 //!
-//! An instruction here is three choices: an [`Operation`] on whole registers, a [`Source`] that the second operand
-//! comes from, and a [`Place`] that holds the first operand and takes the result. [`run`] puts them together, and
-//! [`bind`] is the table of all instructions. Operations are pure functions, so that tests compare them with the host's
-//! own processor without a virtual one.
+//! An instruction here is three choices: an [`Operation`] on whole registers, a [`Source`] that the second
+//! operand comes from, and a [`Place`] that holds the first operand and takes the result. [`run`] puts them
+//! together, and [`bind`] is the table of all instructions. Operations are pure functions, so that tests
+//! compare them with the host's own processor without a virtual one.
 //!
-//! MMX registers are the significands of the x87 registers ([`crate::fpu`]); every MMX instruction also marks all of
-//! those in use. SSE instructions need CR4.OSFXSR; both need CR0.EM and CR0.TS clear (Intel SDM vol. 3, 13.1).
-//! RCP and RSQRT give full single precision.
+//! MMX registers are the significands of the x87 registers ([`crate::fpu`]); every MMX instruction also marks
+//! all of those in use. SSE instructions need CR4.OSFXSR; both need CR0.EM and CR0.TS clear (Intel SDM vol.
+//! 3, 13.1). RCP and RSQRT give full single precision.
 
 mod arith;
 mod control;
@@ -17,6 +17,8 @@ mod integer;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::bind;
 
@@ -26,7 +28,7 @@ use crate::state::{cr0, cr4};
 use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;
 use core::marker::PhantomData;
-use float::{Env, mxcsr};
+use float::Env;
 
 /// A function of registers. `a` is the destination's old value, `b` the source's.
 trait Operation {
@@ -312,13 +314,11 @@ impl Vcpu<'_> {
         if la & 15 == 0 { Ok(()) } else { Err(self.gp(0)) }
     }
 
-    /// Records flags in MXCSR. Unmasked ones raise #XM, or #UD where the system does not know it; then flags that are
-    /// found after an operation are not recorded if one found before it is unmasked (Intel SDM vol. 1, 11.5.3).
+    /// Records flags in MXCSR. Unmasked ones raise #XM, or #UD where the system does not know it.
     fn settle(&mut self, flags: u32) -> Result<(), Stop> {
-        let unmasked = flags & !(self.st.mxcsr >> mxcsr::MASK_SHIFT);
-        let before = unmasked & mxcsr::BEFORE != 0;
-        self.st.mxcsr |= if before { flags & mxcsr::BEFORE } else { flags };
-        if unmasked == 0 {
+        let (status, raises) = float::record(self.st.mxcsr, flags);
+        self.st.mxcsr = status;
+        if !raises {
             return Ok(());
         }
         if self.st.cr4 & cr4::OSXMMEXCPT == 0 {

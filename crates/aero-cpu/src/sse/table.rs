@@ -148,14 +148,12 @@ fn unpack_low<P: Packed>(insn: &Insn, ea: EaKind) -> Option<Run> {
 
 fn integers(insn: &Insn, ea: EaKind) -> Option<Run> {
     lookup! { insn, ea, packed, integer,
-        Paddb Paddw Paddd Paddq Paddsb Paddsw Paddusb Paddusw Psubb Psubw Psubd Psubq Psubsb Psubsw Psubusb Psubusw
-        Pmullw Pmulhw Pmulhuw Pmuludq Pmaddwd Pavgb Pavgw Pminub Pmaxub Pminsw Pmaxsw Psadbw
-        Pcmpeqb Pcmpeqw Pcmpeqd Pcmpgtb Pcmpgtw Pcmpgtd Pand Pandn Por Pxor
-        Psllw Pslld Psllq Psrlw Psrld Psrlq Psraw Psrad Pslldq Psrldq Packsswb Packuswb Packssdw
-        Punpcklqdq Punpckhbw Punpckhwd Punpckhdq Punpckhqdq Pshufw Pshuflw Pshufhw Pshufd Shufps Shufpd
-        Movsldup Movshdup
-        Pshufb Palignr Pabsb Pabsw Pabsd Psignb Psignw Psignd Phaddw Phaddsw Phsubw Phsubsw Phaddd Phsubd
-        Pmulhrsw Pmaddubsw
+        Paddb Paddw Paddd Paddq Paddsb Paddsw Paddusb Paddusw Psubb Psubw Psubd Psubq Psubsb Psubsw Psubusb
+        Psubusw Pmullw Pmulhw Pmulhuw Pmuludq Pmaddwd Pavgb Pavgw Pminub Pmaxub Pminsw Pmaxsw Psadbw Pcmpeqb
+        Pcmpeqw Pcmpeqd Pcmpgtb Pcmpgtw Pcmpgtd Pand Pandn Por Pxor Psllw Pslld Psllq Psrlw Psrld Psrlq
+        Psraw Psrad Pslldq Psrldq Packsswb Packuswb Packssdw Punpcklqdq Punpckhbw Punpckhwd Punpckhdq
+        Punpckhqdq Pshufw Pshuflw Pshufhw Pshufd Shufps Shufpd Movsldup Movshdup Pshufb Palignr Pabsb Pabsw
+        Pabsd Psignb Psignw Psignd Phaddw Phaddsw Phsubw Phsubsw Phaddd Phsubd Pmulhrsw Pmaddubsw
     }
     .or_else(|| lookup! { insn, ea, unpack_low, integer, Punpcklbw Punpcklwd Punpckldq })
 }
@@ -209,9 +207,9 @@ fn arithmetic(insn: &Insn, ea: EaKind) -> Option<Run> {
         Addps Addpd Subps Subpd Mulps Mulpd Divps Divpd Minps Minpd Maxps Maxpd Sqrtps Sqrtpd Rcpps Rsqrtps
         Cmpps Cmppd Addsubps Addsubpd Haddps Haddpd Hsubps Hsubpd
     }
-    .or_else(
-        || lookup! { insn, ea, single, arith, Addss Subss Mulss Divss Minss Maxss Sqrtss Rcpss Rsqrtss Cmpss },
-    )
+    .or_else(|| {
+        lookup! { insn, ea, single, arith, Addss Subss Mulss Divss Minss Maxss Sqrtss Rcpss Rsqrtss Cmpss }
+    })
     .or_else(|| lookup! { insn, ea, double, arith, Addsd Subsd Mulsd Divsd Minsd Maxsd Sqrtsd Cmpsd })
     .or_else(|| lookup! { insn, ea, compare_single, arith, Comiss Ucomiss })
     .or_else(|| lookup! { insn, ea, compare_double, arith, Comisd Ucomisd })
