@@ -1,9 +1,10 @@
 //! Packed integers, for MMX (one word of 64 bits) and SSE2 (two) alike, and the moves within registers.
 //!
-//! Each operation is a function of whole registers; `each8` and its sisters apply a function to every pair of
-//! lanes in loops that compilers turn into vector instructions.
+//! Each operation is a function of whole registers. The common ones work on all lanes of a word at once
+//! ([`super::swar`]); `each8` and its sisters apply a function to every pair of lanes.
 
 use super::Packed;
+use super::swar::{Swar, interleave};
 
 macro_rules! lanes {
     ($($each:ident, $split:ident, $join:ident, $u:ty, $per:expr;)*) => {$(
@@ -40,7 +41,7 @@ lanes! {
     each64, split64, join64, u64, 1;
 }
 
-/// All the lanes of a register, bytes wide each; MMX leaves the upper half empty.
+/// The bytes of a register, low first; MMX leaves the upper half empty.
 #[inline(always)]
 fn bytes<const N: usize>(v: [u64; N]) -> [u8; 16] {
     let mut all = [0; 16];
@@ -62,17 +63,14 @@ fn from_bytes<const N: usize>(all: [u8; 16]) -> [u64; N] {
 /// Interleaves the lanes of `SIZE` bytes of the low or high halves.
 #[inline(always)]
 fn unpack<const N: usize, const SIZE: usize, const HIGH: bool>(a: [u64; N], b: [u64; N]) -> [u64; N] {
-    let (x, y) = (bytes(a), bytes(b));
-    let start = if HIGH { 4 * N } else { 0 };
-    let mut r = [0; 16];
-    for i in 0..4 * N / SIZE {
-        let from = start + SIZE * i;
-        for k in 0..SIZE {
-            r[2 * SIZE * i + k] = x[from + k];
-            r[2 * SIZE * i + SIZE + k] = y[from + k];
-        }
-    }
-    from_bytes(r)
+    let start = if HIGH { N as u8 } else { 0 };
+    core::array::from_fn(|n| interleave::<SIZE>(dword(a, start + n as u8), dword(b, start + n as u8)))
+}
+
+/// The quadwords of the low or high halves.
+#[inline(always)]
+fn unpack64<const N: usize>(a: [u64; N], b: [u64; N], half: usize) -> [u64; N] {
+    core::array::from_fn(|n| if n == 0 { a[half & (N - 1)] } else { b[half & (N - 1)] })
 }
 
 /// Narrows words to bytes: those of `a` to the low half, those of `b` to the high one.
@@ -226,12 +224,6 @@ fn shuffle_bytes<const N: usize>(a: [u64; N], b: [u64; N]) -> [u64; N] {
     }))
 }
 
-macro_rules! signed {
-    ($f:expr, $i:ty, $u:ty) => {
-        |x, y| $f(x as $i, y as $i) as $u
-    };
-}
-
 macro_rules! operations {
     ($($name:ident, |$a:ident, $b:ident, $imm:tt| $body:expr;)*) => {$(
         pub struct $name;
@@ -242,10 +234,6 @@ macro_rules! operations {
             }
         }
     )*};
-}
-
-fn all_ones<T: From<bool>>(holds: bool, negate: impl Fn(T) -> T) -> T {
-    negate(T::from(holds))
 }
 
 /// PSIGN: negates, clears or keeps by the sign of the second operand.
@@ -260,52 +248,52 @@ macro_rules! by_sign {
 }
 
 operations! {
-    Paddb, |a, b, _| each8(a, b, u8::wrapping_add);
-    Paddw, |a, b, _| each16(a, b, u16::wrapping_add);
-    Paddd, |a, b, _| each32(a, b, u32::wrapping_add);
+    Paddb, |a, b, _| each64(a, b, Swar::<8>::add);
+    Paddw, |a, b, _| each64(a, b, Swar::<16>::add);
+    Paddd, |a, b, _| each64(a, b, Swar::<32>::add);
     Paddq, |a, b, _| each64(a, b, u64::wrapping_add);
-    Paddsb, |a, b, _| each8(a, b, signed!(i8::saturating_add, i8, u8));
-    Paddsw, |a, b, _| each16(a, b, signed!(i16::saturating_add, i16, u16));
-    Paddusb, |a, b, _| each8(a, b, u8::saturating_add);
-    Paddusw, |a, b, _| each16(a, b, u16::saturating_add);
-    Psubb, |a, b, _| each8(a, b, u8::wrapping_sub);
-    Psubw, |a, b, _| each16(a, b, u16::wrapping_sub);
-    Psubd, |a, b, _| each32(a, b, u32::wrapping_sub);
+    Paddsb, |a, b, _| each64(a, b, Swar::<8>::add_signed);
+    Paddsw, |a, b, _| each64(a, b, Swar::<16>::add_signed);
+    Paddusb, |a, b, _| each64(a, b, Swar::<8>::add_unsigned);
+    Paddusw, |a, b, _| each64(a, b, Swar::<16>::add_unsigned);
+    Psubb, |a, b, _| each64(a, b, Swar::<8>::sub);
+    Psubw, |a, b, _| each64(a, b, Swar::<16>::sub);
+    Psubd, |a, b, _| each64(a, b, Swar::<32>::sub);
     Psubq, |a, b, _| each64(a, b, u64::wrapping_sub);
-    Psubsb, |a, b, _| each8(a, b, signed!(i8::saturating_sub, i8, u8));
-    Psubsw, |a, b, _| each16(a, b, signed!(i16::saturating_sub, i16, u16));
-    Psubusb, |a, b, _| each8(a, b, u8::saturating_sub);
-    Psubusw, |a, b, _| each16(a, b, u16::saturating_sub);
+    Psubsb, |a, b, _| each64(a, b, Swar::<8>::sub_signed);
+    Psubsw, |a, b, _| each64(a, b, Swar::<16>::sub_signed);
+    Psubusb, |a, b, _| each64(a, b, Swar::<8>::sub_unsigned);
+    Psubusw, |a, b, _| each64(a, b, Swar::<16>::sub_unsigned);
     Pmullw, |a, b, _| each16(a, b, u16::wrapping_mul);
     Pmulhw, |a, b, _| each16(a, b, |x, y| (product(x, y) >> 16) as u16);
     Pmulhuw, |a, b, _| each16(a, b, |x, y| ((u32::from(x) * u32::from(y)) >> 16) as u16);
     Pmuludq, |a, b, _| each64(a, b, |x, y| (x & 0xffff_ffff) * (y & 0xffff_ffff));
     Pmaddwd, |a, b, _| each64(a, b, multiply_add);
-    Pavgb, |a, b, _| each8(a, b, |x, y| (u16::from(x) + u16::from(y)).div_ceil(2) as u8);
-    Pavgw, |a, b, _| each16(a, b, |x, y| (u32::from(x) + u32::from(y)).div_ceil(2) as u16);
-    Pminub, |a, b, _| each8(a, b, u8::min);
-    Pmaxub, |a, b, _| each8(a, b, u8::max);
-    Pminsw, |a, b, _| each16(a, b, signed!(i16::min, i16, u16));
-    Pmaxsw, |a, b, _| each16(a, b, signed!(i16::max, i16, u16));
+    Pavgb, |a, b, _| each64(a, b, Swar::<8>::average);
+    Pavgw, |a, b, _| each64(a, b, Swar::<16>::average);
+    Pminub, |a, b, _| each64(a, b, Swar::<8>::min_unsigned);
+    Pmaxub, |a, b, _| each64(a, b, Swar::<8>::max_unsigned);
+    Pminsw, |a, b, _| each64(a, b, Swar::<16>::min_signed);
+    Pmaxsw, |a, b, _| each64(a, b, Swar::<16>::max_signed);
     Psadbw, |a, b, _| each64(a, b, difference);
-    Pcmpeqb, |a, b, _| each8(a, b, |x, y| all_ones(x == y, u8::wrapping_neg));
-    Pcmpeqw, |a, b, _| each16(a, b, |x, y| all_ones(x == y, u16::wrapping_neg));
-    Pcmpeqd, |a, b, _| each32(a, b, |x, y| all_ones(x == y, u32::wrapping_neg));
-    Pcmpgtb, |a, b, _| each8(a, b, |x, y| all_ones(x as i8 > y as i8, u8::wrapping_neg));
-    Pcmpgtw, |a, b, _| each16(a, b, |x, y| all_ones(x as i16 > y as i16, u16::wrapping_neg));
-    Pcmpgtd, |a, b, _| each32(a, b, |x, y| all_ones(x as i32 > y as i32, u32::wrapping_neg));
+    Pcmpeqb, |a, b, _| each64(a, b, Swar::<8>::equal);
+    Pcmpeqw, |a, b, _| each64(a, b, Swar::<16>::equal);
+    Pcmpeqd, |a, b, _| each64(a, b, Swar::<32>::equal);
+    Pcmpgtb, |a, b, _| each64(a, b, Swar::<8>::above);
+    Pcmpgtw, |a, b, _| each64(a, b, Swar::<16>::above);
+    Pcmpgtd, |a, b, _| each64(a, b, Swar::<32>::above);
     Pand, |a, b, _| each64(a, b, |x, y| x & y);
     Pandn, |a, b, _| each64(a, b, |x, y| !x & y);
     Por, |a, b, _| each64(a, b, |x, y| x | y);
     Pxor, |a, b, _| each64(a, b, |x, y| x ^ y);
-    Psllw, |a, b, _| count(b, 16).map_or([0; N], |n| each16(a, a, |x, _| x << n));
-    Pslld, |a, b, _| count(b, 32).map_or([0; N], |n| each32(a, a, |x, _| x << n));
-    Psllq, |a, b, _| count(b, 64).map_or([0; N], |n| each64(a, a, |x, _| x << n));
-    Psrlw, |a, b, _| count(b, 16).map_or([0; N], |n| each16(a, a, |x, _| x >> n));
-    Psrld, |a, b, _| count(b, 32).map_or([0; N], |n| each32(a, a, |x, _| x >> n));
-    Psrlq, |a, b, _| count(b, 64).map_or([0; N], |n| each64(a, a, |x, _| x >> n));
-    Psraw, |a, b, _| each16(a, a, |x, _| (x as i16 >> count_sign(b, 16)) as u16);
-    Psrad, |a, b, _| each32(a, a, |x, _| (x as i32 >> count_sign(b, 32)) as u32);
+    Psllw, |a, b, _| count(b, 16).map_or([0; N], |n| each64(a, a, |x, _| Swar::<16>::left(x, n)));
+    Pslld, |a, b, _| count(b, 32).map_or([0; N], |n| each64(a, a, |x, _| Swar::<32>::left(x, n)));
+    Psllq, |a, b, _| count(b, 64).map_or([0; N], |n| each64(a, a, |x, _| Swar::<64>::left(x, n)));
+    Psrlw, |a, b, _| count(b, 16).map_or([0; N], |n| each64(a, a, |x, _| Swar::<16>::right(x, n)));
+    Psrld, |a, b, _| count(b, 32).map_or([0; N], |n| each64(a, a, |x, _| Swar::<32>::right(x, n)));
+    Psrlq, |a, b, _| count(b, 64).map_or([0; N], |n| each64(a, a, |x, _| Swar::<64>::right(x, n)));
+    Psraw, |a, b, _| each64(a, a, |x, _| Swar::<16>::right_signed(x, count_sign(b, 16)));
+    Psrad, |a, b, _| each64(a, a, |x, _| Swar::<32>::right_signed(x, count_sign(b, 32)));
     Pslldq, |a, b, _| shift_bytes(a, b[0], true);
     Psrldq, |a, b, _| shift_bytes(a, b[0], false);
     Packsswb, |a, b, _| pack16(a, b, |w| w.clamp(-128, 127) as u8);
@@ -314,11 +302,11 @@ operations! {
     Punpcklbw, |a, b, _| unpack::<N, 1, false>(a, b);
     Punpcklwd, |a, b, _| unpack::<N, 2, false>(a, b);
     Punpckldq, |a, b, _| unpack::<N, 4, false>(a, b);
-    Punpcklqdq, |a, b, _| unpack::<N, 8, false>(a, b);
+    Punpcklqdq, |a, b, _| unpack64(a, b, 0);
     Punpckhbw, |a, b, _| unpack::<N, 1, true>(a, b);
     Punpckhwd, |a, b, _| unpack::<N, 2, true>(a, b);
     Punpckhdq, |a, b, _| unpack::<N, 4, true>(a, b);
-    Punpckhqdq, |a, b, _| unpack::<N, 8, true>(a, b);
+    Punpckhqdq, |a, b, _| unpack64(a, b, 1);
     Pshufw, |_a, b, imm| each64(b, b, |x, _| shuffle16(x, imm));
     Pshuflw, |_a, b, imm| core::array::from_fn(|n| if n == 0 { shuffle16(b[n], imm) } else { b[n] });
     Pshufhw, |_a, b, imm| core::array::from_fn(|n| if n == 1 { shuffle16(b[n], imm) } else { b[n] });

@@ -16,6 +16,7 @@ mod float;
 mod integer;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
+mod swar;
 mod table;
 #[cfg(test)]
 mod tests;

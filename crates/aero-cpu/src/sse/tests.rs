@@ -70,8 +70,7 @@ impl Bench {
             put(handler, 0xf4);
             put(IDT + vector * if long { 16 } else { 8 }, gate);
         }
-        // The same table of 4 KiB pages serves long mode and, as two halves of entries, is not used in 32-bit
-        // mode.
+        // Paging for long mode; the 32-bit bench runs without.
         put(PML4, PDPT | 3);
         put(PDPT, PD | 3);
         put(PD, PT | 3);
