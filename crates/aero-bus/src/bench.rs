@@ -82,10 +82,13 @@ pub fn conformance<D: Device>(regions: &[u8], mut make: impl FnMut(&mut TestBoar
 fn scribble<D: Device>(device: &mut D, board: &mut TestBoard, regions: &[u8]) {
     const VALUES: [u64; 6] = [0, 1, 0x36, 0x80, 0xff, u64::MAX];
     const WIDTHS: [Width; 4] = [Width::B1, Width::B2, Width::B4, Width::B8];
-    for (at, width) in regions.iter().flat_map(|r| (0..512).map(|o| At::new(*r, o))).flat_map(|at| WIDTHS.map(|w| (at, w))) {
+    for (at, width) in
+        regions.iter().flat_map(|r| (0..512).map(|o| At::new(*r, o))).flat_map(|at| WIDTHS.map(|w| (at, w)))
+    {
         for value in VALUES {
             let value = value & width.ones();
-            let _: Option<Result<(), IoError>> = device.pio().map(|p| PortIo::write(p, &mut board.cx(), at, width, value));
+            let _: Option<Result<(), IoError>> =
+                device.pio().map(|p| PortIo::write(p, &mut board.cx(), at, width, value));
             let _ = device.pio().map(|p| PortIo::read(p, &mut board.cx(), at, width));
             let _ = device.mmio().map(|m| Mmio::write(m, &mut board.cx(), at, width, value));
             let _ = device.mmio().map(|m| Mmio::read(m, &mut board.cx(), at, width));

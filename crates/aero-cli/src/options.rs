@@ -4,6 +4,7 @@
 //! unless the command line has that option, and everything is parsed again: one parser, one set of messages.
 
 use crate::script::{self, Script};
+use aero_machine::REPEATABLE_RTC;
 use anyhow::{Context as _, anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -166,7 +167,7 @@ impl RunArgs {
         let (debugcon_port, debugcon) = one_port(self.debugcon)?;
         let rtc = self.rtc.unwrap_or(match self.clock {
             Clock::Realtime => Rtc::Utc,
-            Clock::Icount { .. } => Rtc::At(REPEATABLE_START),
+            Clock::Icount { .. } => Rtc::At(REPEATABLE_RTC),
         });
         let Some(kernel) = self.kernel else {
             bail!("--kernel FILE is missing: there is nothing to boot; give a Linux bzImage");
@@ -193,9 +194,6 @@ impl RunArgs {
         })
     }
 }
-
-/// 2026-01-01T00:00:00Z, where a repeatable run starts unless told.
-const REPEATABLE_START: u64 = 1_767_225_600;
 
 fn read_script(file: &Path) -> anyhow::Result<Script> {
     let text = std::fs::read_to_string(file).with_context(|| format!("--script {}", file.display()))?;
@@ -480,7 +478,7 @@ mod tests {
         assert_eq!("icount=250".parse(), Ok(Clock::Icount { mips: 250 }));
         assert_eq!("icount".parse(), Ok(Clock::Icount { mips: 100 }));
         assert!("icount=0".parse::<Clock>().is_err() && "fast".parse::<Clock>().is_err());
-        assert_eq!("2026-01-01".parse(), Ok(Rtc::At(REPEATABLE_START)));
+        assert_eq!("2026-01-01".parse(), Ok(Rtc::At(REPEATABLE_RTC)));
         assert_eq!("1970-01-01T00:01:00".parse(), Ok(Rtc::At(60)));
         assert!("yesterday".parse::<Rtc>().is_err() && "1969-12-31".parse::<Rtc>().is_err());
     }
@@ -499,7 +497,7 @@ mod tests {
     #[test]
     fn repeatable_clock_starts_at_a_fixed_date() {
         let options = parse(&["--kernel", "k", "--clock", "icount"]).expect("good options");
-        assert_eq!(options.rtc, Rtc::At(REPEATABLE_START));
+        assert_eq!(options.rtc, Rtc::At(REPEATABLE_RTC));
         assert_eq!(parse(&["--kernel", "k"]).expect("good options").rtc, Rtc::Utc);
     }
 

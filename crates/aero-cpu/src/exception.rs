@@ -5,22 +5,39 @@
 pub struct Vector(pub u8);
 
 impl Vector {
+    /// #DE.
     pub const DIVIDE_ERROR: Self = Self(0);
+    /// #DB.
     pub const DEBUG: Self = Self(1);
+    /// Non-maskable interrupt.
     pub const NMI: Self = Self(2);
+    /// #BP.
     pub const BREAKPOINT: Self = Self(3);
+    /// #OF.
     pub const OVERFLOW: Self = Self(4);
+    /// #BR.
     pub const BOUND: Self = Self(5);
+    /// #UD.
     pub const UNDEFINED: Self = Self(6);
+    /// #NM.
     pub const DEVICE_NOT_AVAILABLE: Self = Self(7);
+    /// #DF.
     pub const DOUBLE_FAULT: Self = Self(8);
+    /// #TS.
     pub const INVALID_TSS: Self = Self(10);
+    /// #NP.
     pub const NOT_PRESENT: Self = Self(11);
+    /// #SS.
     pub const STACK: Self = Self(12);
+    /// #GP.
     pub const PROTECTION: Self = Self(13);
+    /// #PF.
     pub const PAGE_FAULT: Self = Self(14);
+    /// #MF.
     pub const X87: Self = Self(16);
+    /// #AC.
     pub const ALIGNMENT_CHECK: Self = Self(17);
+    /// #XM.
     pub const SIMD: Self = Self(19);
 }
 
@@ -45,6 +62,14 @@ enum Class {
 }
 
 impl Exception {
+    /// Sets EXT in a selector error code: the fault came up while an event from outside the program was delivered
+    /// (Intel SDM vol. 3, 6.13). A page fault's code has no such bit.
+    pub fn mark_external(&mut self) {
+        if matches!(self.vector, Vector::INVALID_TSS | Vector::NOT_PRESENT | Vector::STACK | Vector::PROTECTION) {
+            self.code = self.code.map(|code| code | 1);
+        }
+    }
+
     fn class(self) -> Class {
         match self.vector.0 {
             0 | 10 | 11 | 12 | 13 => Class::Contributory,

@@ -97,9 +97,8 @@ impl Flags {
         let on = |bit: u64| bits & bit != 0;
         // A non-zero result with an even low byte and a clear sign; `aux` corrects parity and sign.
         let result = if on(eflags::ZF) { 0 } else { 0x100 };
-        let aux = u32::from(on(eflags::SF))
-            | u32::from(!on(eflags::PF)) << 8
-            | if on(eflags::AF) { 8 } else { 0 };
+        let aux =
+            u32::from(on(eflags::SF)) | u32::from(!on(eflags::PF)) << 8 | if on(eflags::AF) { 8 } else { 0 };
         Self { result, aux }.with_cf_of(on(eflags::CF), on(eflags::OF))
     }
 
@@ -151,7 +150,11 @@ mod tests {
             let f = Flags::of_add(a, b, a.wrapping_add(b));
             assert_eq!(
                 (f.cf(), f.of(), f.af()),
-                (a.checked_add(b).is_none(), (a as i8).checked_add(b as i8).is_none(), (a & 15) + (b & 15) > 15)
+                (
+                    a.checked_add(b).is_none(),
+                    (a as i8).checked_add(b as i8).is_none(),
+                    (a & 15) + (b & 15) > 15
+                )
             );
             let f = Flags::of_sub(a, b, a.wrapping_sub(b));
             assert_eq!(

@@ -45,7 +45,13 @@ impl Vcpu<'_> {
             match self.interrupt(current.vector.0, Source::Exception(current.code)) {
                 Ok(()) => return Ok(()),
                 Err(_) => match self.exception.after(current) {
-                    Some(next) => current = next,
+                    Some(next) => {
+                        if self.exception.vector == Vector::PAGE_FAULT {
+                            // CR2 tells of the last page fault, even when it ends in a double fault.
+                            self.st.cr2 = self.exception.address;
+                        }
+                        current = next;
+                    }
                     None => {
                         log::error!(
                             "triple fault: {:?} while delivering {current:?} at {:#x}",
@@ -122,11 +128,15 @@ impl Vcpu<'_> {
             } else {
                 v.protected_interrupt(vector, source)
             };
-            match done {
+            let done = match done {
                 // Stack pushes of a delivery that hit a non-canonical stack are #SS(0).
                 Err(Stop::NonCanonical) => Err(v.raise_code(Vector::STACK, 0)),
                 other => other,
+            };
+            if done == Err(Stop::Fault) && source != Source::Software {
+                v.exception.mark_external();
             }
+            done
         })
     }
 
@@ -147,8 +157,7 @@ impl Vcpu<'_> {
 
     /// The gate of `vector`, checked for software interrupts and presence.
     fn idt_gate(&mut self, vector: u8, source: Source, size: u64) -> Result<Descriptor, Stop> {
-        let external = u32::from(source != Source::Software);
-        let error = u32::from(vector) * 8 + 2 + external;
+        let error = u32::from(vector) * 8 + 2;
         let at = u64::from(vector) * size;
         if at + size - 1 > u64::from(self.st.idtr.limit) {
             return Err(self.gp(error));
@@ -172,18 +181,17 @@ impl Vcpu<'_> {
     }
 
     /// The handler's code descriptor.
-    fn handler(&mut self, gate: &Descriptor, source: Source) -> Result<Descriptor, Stop> {
-        let external = u32::from(source != Source::Software);
+    fn handler(&mut self, gate: &Descriptor) -> Result<Descriptor, Stop> {
         let selector = gate.gate_selector();
         if is_null(selector) {
-            return Err(self.gp(external));
+            return Err(self.gp(0));
         }
         let d = self.descriptor(selector, Vector::PROTECTION)?;
         if !d.is_code() || d.dpl() > self.st.cpl {
-            return Err(self.gp(code(selector) | external));
+            return Err(self.gp(code(selector)));
         }
         if !d.present() {
-            return Err(self.raise_code(Vector::NOT_PRESENT, code(selector) | external));
+            return Err(self.raise_code(Vector::NOT_PRESENT, code(selector)));
         }
         Ok(d)
     }
@@ -204,7 +212,7 @@ impl Vcpu<'_> {
         if gate.system_type() == gate::TASK {
             return self.task_switch(gate.gate_selector(), TaskSwitch::Call, error);
         }
-        let mut target = self.handler(&gate, source)?;
+        let mut target = self.handler(&gate)?;
         let size = if gate.system_type() & 8 != 0 { 4 } else { 2 };
         let offset = if size == 4 { gate.gate_offset() } else { gate.gate_offset() & 0xffff };
         let flags = self.pushed_flags(vector, source);
@@ -252,7 +260,7 @@ impl Vcpu<'_> {
         let gate = self.idt_gate(vector, source, 16)?;
         let high: u32 = self.load_system(gate.at + 8)?;
         let offset = u64::from(gate.gate_offset()) | u64::from(high) << 32;
-        let mut target = self.handler(&gate, source)?;
+        let mut target = self.handler(&gate)?;
         if target.attributes() & (Segment::LONG | Segment::BIG) != Segment::LONG {
             return Err(self.gp(code(target.selector)));
         }
@@ -368,9 +376,14 @@ impl Vcpu<'_> {
         let [sp, ss, es, ds, fs, gs] = words;
         self.st.set_rflags(flags);
         self.st.cpl = 3;
-        for (n, selector) in
-            [(seg::CS, cs), (seg::SS, ss as u16), (seg::ES, es as u16), (seg::DS, ds as u16), (seg::FS, fs as u16), (seg::GS, gs as u16)]
-        {
+        for (n, selector) in [
+            (seg::CS, cs),
+            (seg::SS, ss as u16),
+            (seg::ES, es as u16),
+            (seg::DS, ds as u16),
+            (seg::FS, fs as u16),
+            (seg::GS, gs as u16),
+        ] {
             self.st.segments[usize::from(n)] = Segment::real(selector, 3);
         }
         self.update_mode();

@@ -7,16 +7,24 @@ use aero_x86::cpuid::PHYSICAL_BITS;
 
 /// Page-fault error code bits.
 pub mod fault {
+    /// P: the page was present, a right was missing.
     pub const PRESENT: u32 = 1 << 0;
+    /// W/R: a write.
     pub const WRITE: u32 = 1 << 1;
+    /// U/S: an access with user rights.
     pub const USER: u32 = 1 << 2;
+    /// RSVD: a reserved bit was set.
     pub const RESERVED: u32 = 1 << 3;
+    /// I/D: an instruction fetch.
     pub const FETCH: u32 = 1 << 4;
 }
 
 mod entry {
+    /// P: the page was present, a right was missing.
     pub const PRESENT: u64 = 1 << 0;
+    /// W/R: a write.
     pub const WRITE: u64 = 1 << 1;
+    /// U/S: an access with user rights.
     pub const USER: u64 = 1 << 2;
     pub const ACCESSED: u64 = 1 << 5;
     pub const DIRTY: u64 = 1 << 6;
@@ -96,7 +104,7 @@ const LEVELS_4: [Level; 4] = [
 const LEVELS_32: [Level; 2] =
     [Level { shift: 22, entry: 4, leaf: true }, Level { shift: 12, entry: 4, leaf: true }];
 
-const ADDRESS: u64 = (1 << PHYSICAL_BITS) - 1 & !0xfff;
+const ADDRESS: u64 = ((1 << PHYSICAL_BITS) - 1) & !0xfff;
 const BEYOND_PHYSICAL: u64 = !((1 << PHYSICAL_BITS) - 1) & ((1 << 52) - 1);
 
 /// Walks the page tables for the page of `la`, setting accessed and dirty bits.
@@ -147,7 +155,8 @@ fn walk_tables(
             continue;
         }
         let may_write = rights.write || !access.user && st.cr0 & cr0::WP == 0;
-        let refused = access.user && !rights.user || access.write && !may_write || access.fetch && !rights.execute;
+        let refused =
+            access.user && !rights.user || access.write && !may_write || access.fetch && !rights.execute;
         if refused {
             return Err(code(st, access, fault::PRESENT));
         }
@@ -186,7 +195,7 @@ fn reserved(st: &CpuState, level: &Level, leaf: bool) -> u64 {
     // PAE outside long mode has no software bits above the physical address.
     let high = if st.long_mode() { 0 } else { 0x7ff << 52 };
     let large = match (leaf, level.shift) {
-        (true, 21 | 30) => (1 << level.shift) - 1 & !0x1fff,
+        (true, 21 | 30) => ((1 << level.shift) - 1) & !0x1fff,
         (false, 39) => entry::LARGE,
         _ => 0,
     };

@@ -41,8 +41,7 @@ mod index {
 }
 
 /// Where the eleven fixed-range MTRRs lie.
-const MTRR_FIXED: [u32; 11] =
-    [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
+const MTRR_FIXED: [u32; 11] = [0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f];
 
 /// Eight variable ranges, fixed ranges, write-combining.
 const MTRR_CAP_VALUE: u64 = 0x508;
@@ -74,7 +73,9 @@ impl Vcpu<'_> {
             0x200..=0x20f => m.mtrr_variable[(n - 0x200) as usize],
             index::PAT => m.pat,
             index::MTRR_DEF_TYPE => m.mtrr_def_type,
-            index::MC0_CTL..=index::MC_LAST => m.mc_banks[((n - index::MC0_CTL) / 4) as usize][(n & 3) as usize],
+            index::MC0_CTL..=index::MC_LAST => {
+                m.mc_banks[((n - index::MC0_CTL) / 4) as usize][(n & 3) as usize]
+            }
             index::TSC_DEADLINE => {
                 let now = self.now();
                 self.core.lapic.tick(now);
@@ -149,7 +150,9 @@ impl Vcpu<'_> {
             0x200..=0x20f => &mut m.mtrr_variable[(n - 0x200) as usize],
             index::PAT => &mut m.pat,
             index::MTRR_DEF_TYPE => &mut m.mtrr_def_type,
-            index::MC0_CTL..=index::MC_LAST => &mut m.mc_banks[((n - index::MC0_CTL) / 4) as usize][(n & 3) as usize],
+            index::MC0_CTL..=index::MC_LAST => {
+                &mut m.mc_banks[((n - index::MC0_CTL) / 4) as usize][(n & 3) as usize]
+            }
             index::STAR => &mut m.star,
             index::LSTAR => &mut m.lstar,
             index::CSTAR => &mut m.cstar,
@@ -185,7 +188,9 @@ impl Vcpu<'_> {
         if self.core.unknown_msrs.insert(n) {
             let rip = self.st.rip;
             match written {
-                Some(value) => log::info!("unknown MSR {n:#x} written with {value:#x} near {rip:#x}: ignored"),
+                Some(value) => {
+                    log::info!("unknown MSR {n:#x} written with {value:#x} near {rip:#x}: ignored")
+                }
                 None => log::info!("unknown MSR {n:#x} read near {rip:#x}: 0"),
             }
         }

@@ -6,13 +6,19 @@ use crate::vcpu::{Stop, Vcpu};
 
 /// System descriptor types.
 pub mod kind {
+    /// Local descriptor table.
     pub const LDT: u32 = 2;
+    /// Task gate.
     pub const TASK_GATE: u32 = 5;
+    /// 16-bit TSS, available.
     pub const TSS16: u32 = 1;
+    /// 32-bit TSS (64-bit in long mode), available.
     pub const TSS32: u32 = 9;
     /// Added to a TSS type while its task is running or nested.
     pub const BUSY: u32 = 2;
+    /// 16-bit call gate.
     pub const CALL_GATE16: u32 = 4;
+    /// 32-bit call gate (64-bit in long mode).
     pub const CALL_GATE32: u32 = 12;
 }
 
@@ -154,7 +160,10 @@ impl Checkpoint {
 
 impl Vcpu<'_> {
     /// Runs a multi-step change of the state; on an error the state is as before.
-    pub(crate) fn atomically<R>(&mut self, change: impl FnOnce(&mut Self) -> Result<R, Stop>) -> Result<R, Stop> {
+    pub(crate) fn atomically<R>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<R, Stop>,
+    ) -> Result<R, Stop> {
         let before = Checkpoint::of(self.st);
         let done = change(self);
         if matches!(done, Err(stop) if stop != Stop::Branch) {
@@ -334,8 +343,8 @@ impl Vcpu<'_> {
             return Err(self.gp(code(selector)));
         }
         let d = self.descriptor(selector, Vector::PROTECTION)?;
-        let available = matches!(d.system_type(), kind::TSS32)
-            || d.system_type() == kind::TSS16 && !self.st.long_mode();
+        let available =
+            matches!(d.system_type(), kind::TSS32) || d.system_type() == kind::TSS16 && !self.st.long_mode();
         if d.is_code_or_data() || !available {
             return Err(self.gp(code(selector)));
         }

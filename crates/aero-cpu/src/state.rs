@@ -3,30 +3,51 @@
 //! [`CpuState`] lives in the arena at [`aero_mem::Layout::vcpu`]. It is `#[repr(C)]` plain data; compiled code finds its
 //! fields by `offset_of!`. Nothing here points anywhere.
 
-#![allow(unsafe_code, reason = "register access by byte offset into the register file; offsets are masked into it")]
+#![allow(
+    unsafe_code,
+    reason = "register access by byte offset into the register file; offsets are masked into it"
+)]
 
 use crate::fpu::Fpu;
 use crate::word::Word;
 
 /// EFLAGS bits (Intel SDM vol. 1, 3.4.3).
 pub mod eflags {
+    /// Carry.
     pub const CF: u64 = 1 << 0;
+    /// Bit 1, always set.
     pub const FIXED: u64 = 1 << 1;
+    /// Parity.
     pub const PF: u64 = 1 << 2;
+    /// Auxiliary carry.
     pub const AF: u64 = 1 << 4;
+    /// Zero.
     pub const ZF: u64 = 1 << 6;
+    /// Sign.
     pub const SF: u64 = 1 << 7;
+    /// Trap: single step.
     pub const TF: u64 = 1 << 8;
+    /// Interrupts enabled.
     pub const IF: u64 = 1 << 9;
+    /// Direction of string instructions: down.
     pub const DF: u64 = 1 << 10;
+    /// Overflow.
     pub const OF: u64 = 1 << 11;
+    /// I/O privilege level, two bits.
     pub const IOPL: u64 = 3 << 12;
+    /// Nested task.
     pub const NT: u64 = 1 << 14;
+    /// Resume: instruction breakpoints are held off.
     pub const RF: u64 = 1 << 16;
+    /// Virtual-8086 mode.
     pub const VM: u64 = 1 << 17;
+    /// Alignment check.
     pub const AC: u64 = 1 << 18;
+    /// Virtual interrupt flag.
     pub const VIF: u64 = 1 << 19;
+    /// Virtual interrupt pending.
     pub const VIP: u64 = 1 << 20;
+    /// CPUID exists if this can be toggled.
     pub const ID: u64 = 1 << 21;
     /// The flags that arithmetic sets, kept in [`super::Flags`].
     pub const ARITH: u64 = CF | PF | AF | ZF | SF | OF;
@@ -36,16 +57,27 @@ pub mod eflags {
 
 /// CR0 bits.
 pub mod cr0 {
+    /// Protection enable.
     pub const PE: u64 = 1 << 0;
+    /// Monitor coprocessor: WAIT heeds TS.
     pub const MP: u64 = 1 << 1;
+    /// Emulation: x87 instructions fault.
     pub const EM: u64 = 1 << 2;
+    /// Task switched: the FPU belongs to another task.
     pub const TS: u64 = 1 << 3;
+    /// Extension type, always set.
     pub const ET: u64 = 1 << 4;
+    /// Numeric errors raise #MF.
     pub const NE: u64 = 1 << 5;
+    /// Write protection binds supervisors too.
     pub const WP: u64 = 1 << 16;
+    /// Alignment mask: AC counts.
     pub const AM: u64 = 1 << 18;
+    /// Not write-through.
     pub const NW: u64 = 1 << 29;
+    /// Cache disable.
     pub const CD: u64 = 1 << 30;
+    /// Paging.
     pub const PG: u64 = 1 << 31;
     /// Every bit that exists.
     pub const ALL: u64 = PE | MP | EM | TS | ET | NE | WP | AM | NW | CD | PG;
@@ -53,14 +85,23 @@ pub mod cr0 {
 
 /// CR4 bits.
 pub mod cr4 {
+    /// RDTSC is for CPL 0.
     pub const TSD: u64 = 1 << 2;
+    /// Debugging extensions: DR4 and DR5 fault.
     pub const DE: u64 = 1 << 3;
+    /// 4 MiB pages.
     pub const PSE: u64 = 1 << 4;
+    /// 8-byte page-table entries.
     pub const PAE: u64 = 1 << 5;
+    /// Machine-check enable.
     pub const MCE: u64 = 1 << 6;
+    /// Global pages.
     pub const PGE: u64 = 1 << 7;
+    /// RDPMC at every CPL.
     pub const PCE: u64 = 1 << 8;
+    /// The system saves SSE state: SSE is enabled.
     pub const OSFXSR: u64 = 1 << 9;
+    /// SSE exceptions raise #XM.
     pub const OSXMMEXCPT: u64 = 1 << 10;
     /// The bits that this processor lets software set; the others fault.
     pub const ALL: u64 = TSD | DE | PSE | PAE | MCE | PGE | PCE | OSFXSR | OSXMMEXCPT;
@@ -68,32 +109,51 @@ pub mod cr4 {
 
 /// EFER bits.
 pub mod efer {
+    /// SYSCALL enable.
     pub const SCE: u64 = 1 << 0;
+    /// Long mode enable.
     pub const LME: u64 = 1 << 8;
+    /// Long mode active.
     pub const LMA: u64 = 1 << 10;
+    /// No-execute enable.
     pub const NXE: u64 = 1 << 11;
 }
 
 /// General registers by encoding number.
 pub mod reg {
+    /// RAX.
     pub const RAX: u8 = 0;
+    /// RCX.
     pub const RCX: u8 = 1;
+    /// RDX.
     pub const RDX: u8 = 2;
+    /// RBX.
     pub const RBX: u8 = 3;
+    /// RSP.
     pub const RSP: u8 = 4;
+    /// RBP.
     pub const RBP: u8 = 5;
+    /// RSI.
     pub const RSI: u8 = 6;
+    /// RDI.
     pub const RDI: u8 = 7;
+    /// R11.
     pub const R11: u8 = 11;
 }
 
 /// Segment registers by encoding number.
 pub mod seg {
+    /// ES.
     pub const ES: u8 = 0;
+    /// CS.
     pub const CS: u8 = 1;
+    /// SS.
     pub const SS: u8 = 2;
+    /// DS.
     pub const DS: u8 = 3;
+    /// FS.
     pub const FS: u8 = 4;
+    /// GS.
     pub const GS: u8 = 5;
 }
 
@@ -190,23 +250,41 @@ pub struct Flags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Msrs {
+    /// IA32_EFER.
     pub efer: u64,
+    /// IA32_STAR: selectors of SYSCALL and SYSRET.
     pub star: u64,
+    /// IA32_LSTAR: entry of SYSCALL.
     pub lstar: u64,
+    /// IA32_CSTAR: kept, not used (entry from compatibility mode elsewhere).
     pub cstar: u64,
+    /// IA32_FMASK: flags that SYSCALL clears.
     pub fmask: u64,
+    /// IA32_KERNEL_GS_BASE: what SWAPGS brings in.
     pub kernel_gs_base: u64,
+    /// IA32_TSC_AUX: what RDTSCP returns in ECX.
     pub tsc_aux: u64,
+    /// IA32_SYSENTER_CS.
     pub sysenter_cs: u64,
+    /// IA32_SYSENTER_ESP.
     pub sysenter_esp: u64,
+    /// IA32_SYSENTER_EIP.
     pub sysenter_eip: u64,
+    /// IA32_PAT.
     pub pat: u64,
+    /// IA32_MISC_ENABLE.
     pub misc_enable: u64,
+    /// IA32_MTRR_DEF_TYPE.
     pub mtrr_def_type: u64,
+    /// The fixed-range MTRRs in address order.
     pub mtrr_fixed: [u64; 11],
+    /// PHYSBASE and PHYSMASK of each variable range.
     pub mtrr_variable: [u64; 16],
+    /// IA32_BIOS_SIGN_ID.
     pub microcode_rev: u64,
+    /// IA32_MCG_STATUS.
     pub mcg_status: u64,
+    /// IA32_MCG_CTL.
     pub mcg_ctl: u64,
     /// CTL, STATUS, ADDR, MISC of each machine-check bank.
     pub mc_banks: [[u64; 4]; 10],

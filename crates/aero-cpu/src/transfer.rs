@@ -275,7 +275,13 @@ impl Vcpu<'_> {
     }
 
     /// Goes back to an outer privilege level.
-    pub(crate) fn return_outer(&mut self, d: &mut Descriptor, offset: u64, ss: u16, sp: u64) -> Result<(), Stop> {
+    pub(crate) fn return_outer(
+        &mut self,
+        d: &mut Descriptor,
+        offset: u64,
+        ss: u16,
+        sp: u64,
+    ) -> Result<(), Stop> {
         let cpl = rpl(d.selector);
         let to64 = self.st.long_mode() && d.attributes() & Segment::LONG != 0;
         let stack = if is_null(ss) && to64 && cpl < 3 && rpl(ss) == cpl {
@@ -295,8 +301,8 @@ impl Vcpu<'_> {
     pub(crate) fn drop_inner_segments(&mut self) {
         for n in [seg::ES, seg::DS, seg::FS, seg::GS] {
             let s = &mut self.st.segments[usize::from(n)];
-            let conforming = s.attributes & (Segment::CODE | Segment::CONFORMING)
-                == Segment::CODE | Segment::CONFORMING;
+            let conforming =
+                s.attributes & (Segment::CODE | Segment::CONFORMING) == Segment::CODE | Segment::CONFORMING;
             if s.present() && s.dpl() < self.st.cpl && !conforming {
                 *s = Segment::default();
             }
@@ -314,7 +320,12 @@ impl Vcpu<'_> {
     ///
     /// # Errors
     /// With a fault; the caller restores the state.
-    pub(crate) fn task_switch(&mut self, selector: u16, how: TaskSwitch, error: Option<u32>) -> Result<(), Stop> {
+    pub(crate) fn task_switch(
+        &mut self,
+        selector: u16,
+        how: TaskSwitch,
+        error: Option<u32>,
+    ) -> Result<(), Stop> {
         let bad = if how == TaskSwitch::Return { Vector::INVALID_TSS } else { Vector::PROTECTION };
         if is_null(selector) || selector & 4 != 0 {
             return Err(self.raise_code(bad, code(selector)));
@@ -366,7 +377,11 @@ impl Vcpu<'_> {
         let mut at = self.wrap(tr.base + if wide { 0x20 } else { 0x0e });
         let general: [u64; 8] = core::array::from_fn(|n| self.st.gpr(n as u8));
         for value in [self.st.rip, flags].into_iter().chain(general) {
-            if wide { self.store_system(at, value as u32)? } else { self.store_system(at, value as u16)? }
+            if wide {
+                self.store_system(at, value as u32)?
+            } else {
+                self.store_system(at, value as u16)?
+            }
             at += step;
         }
         for n in 0..if wide { 6 } else { 4 } {

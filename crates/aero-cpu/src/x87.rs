@@ -232,8 +232,17 @@ fn load_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     bytes[..8].copy_from_slice(&v.load::<u64>(la)?.to_le_bytes());
     bytes[8..].copy_from_slice(&v.load::<u16>(la.wrapping_add(8))?.to_le_bytes());
     v.x87_pointers(op, true);
-    if BCD { v.st.fpu.load_bcd(bytes) } else { v.st.fpu.load_f80(bytes) }
+    if BCD {
+        v.st.fpu.load_bcd(bytes)
+    } else {
+        v.st.fpu.load_f80(bytes)
+    }
     Ok(())
+}
+
+/// FNOP: only the checks, and the pointers.
+fn nop(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.x87_register(op)
 }
 
 /// Wraps an operation on the register stack in the checks.
@@ -291,7 +300,8 @@ fn store_memory<const BYTES: u8, const INTEGER: bool, const POP: bool, const TRU
         }
         (true, _) => {
             let bits = u32::from(BYTES) * 8;
-            let s = if TRUNCATE { v.st.fpu.store_integer_truncated(bits) } else { v.st.fpu.store_integer(bits) };
+            let s =
+                if TRUNCATE { v.st.fpu.store_integer_truncated(bits) } else { v.st.fpu.store_integer(bits) };
             match BYTES {
                 2 => written(v, la, s.bits.map(|b| b as u16), s.effect)?,
                 4 => written(v, la, s.bits.map(|b| b as u32), s.effect)?,
@@ -386,7 +396,7 @@ fn functions(insn: &Insn) -> Option<Run> {
         M::Fdecstp => on_stack!(|fpu, _op| fpu.fdecstp()),
         M::Ffree => on_stack!(|fpu, op| fpu.ffree(op.dst, false)),
         M::Ffreep => on_stack!(|fpu, op| fpu.ffree(op.dst, true)),
-        M::Fnop => on_stack!(|_fpu, _op| ()),
+        M::Fnop => nop,
         M::Fcmovb => conditional::<2>,
         M::Fcmove => conditional::<4>,
         M::Fcmovbe => conditional::<6>,

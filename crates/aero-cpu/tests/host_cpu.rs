@@ -164,8 +164,16 @@ impl Guest {
         entry(0x2000, linear >> 30, 0x3000);
         entry(0x3000, linear >> 21, 0x4000);
         entry(0x4000, linear >> 12, CODE);
-        entry(if (linear + 0x1000) >> 21 == linear >> 21 { 0x4000 } else { 0x5000 }, (linear >> 12) + 1, DATA);
-        entry(0x3000, (linear + 0x1000) >> 21, if (linear + 0x1000) >> 21 == linear >> 21 { 0x4000 } else { 0x5000 });
+        entry(
+            if (linear + 0x1000) >> 21 == linear >> 21 { 0x4000 } else { 0x5000 },
+            (linear >> 12) + 1,
+            DATA,
+        );
+        entry(
+            0x3000,
+            (linear + 0x1000) >> 21,
+            if (linear + 0x1000) >> 21 == linear >> 21 { 0x4000 } else { 0x5000 },
+        );
         let st = cpu.state_mut(&mut mem);
         st.cr0 = cr0::PE | cr0::PG | cr0::ET;
         st.cr3 = 0x1000;
@@ -176,7 +184,7 @@ impl Guest {
         Self { mem, cpu, linear }
     }
 
-    fn run(&mut self, insn: &[u8], at: u64, regs: &mut Regs, data: &mut Vec<u8>) {
+    fn run(&mut self, insn: &[u8], at: u64, regs: &mut Regs, data: &mut [u8]) {
         self.mem.write(Gpa(CODE + at), insn).expect("RAM");
         self.mem.write(Gpa(DATA), data).expect("RAM");
         let rip = self.linear + at;
@@ -217,8 +225,16 @@ struct Form {
     register: bool,
 }
 
-const BASE: Form =
-    Form { opcode: &[], extension: None, modrm: true, imm: 0, byte: false, undefined: 0, memory: true, register: true };
+const BASE: Form = Form {
+    opcode: &[],
+    extension: None,
+    modrm: true,
+    imm: 0,
+    byte: false,
+    undefined: 0,
+    memory: true,
+    register: true,
+};
 
 fn forms() -> Vec<Form> {
     let mut all = Vec::new();
@@ -298,7 +314,12 @@ fn forms() -> Vec<Form> {
     }
     for cc in 0..16u8 {
         all.push(Form { opcode: Box::leak(Box::new([0x0f, 0x40 + cc])), ..BASE });
-        all.push(Form { opcode: Box::leak(Box::new([0x0f, 0x90 + cc])), extension: Some(0), byte: true, ..BASE });
+        all.push(Form {
+            opcode: Box::leak(Box::new([0x0f, 0x90 + cc])),
+            extension: Some(0),
+            byte: true,
+            ..BASE
+        });
     }
     for op in [0x98u8, 0x99, 0x9e, 0x9f, 0xf5, 0xf8, 0xf9] {
         all.push(Form { opcode: Box::leak(Box::new([op])), modrm: false, memory: false, ..BASE });
@@ -322,7 +343,8 @@ fn encode(form: &Form, rng: &mut Rng) -> Vec<u8> {
     if narrow {
         insn.push(0x66);
     }
-    let (mandatory, rest) = if form.opcode[0] == 0xf3 { form.opcode.split_at(1) } else { form.opcode.split_at(0) };
+    let (mandatory, rest) =
+        if form.opcode[0] == 0xf3 { form.opcode.split_at(1) } else { form.opcode.split_at(0) };
     insn.extend(mandatory);
     let wide = !form.byte && rng.below(2) == 0;
     let rex = 0x40 | u8::from(wide) << 3 | (rng.below(2) as u8) << 2 | (rng.below(2) as u8);
@@ -397,7 +419,8 @@ fn integer_instructions_match_this_processor() {
         let mut ours_data = data.clone();
         guest.run(&insn, at, &mut ours, &mut ours_data);
         let mask = ARITH & !form.undefined;
-        let same = native.gpr == ours.gpr && (native.flags ^ ours.flags) & mask == 0 && native_data == ours_data;
+        let same =
+            native.gpr == ours.gpr && (native.flags ^ ours.flags) & mask == 0 && native_data == ours_data;
         if !same {
             failures.push(format!(
                 "{insn:02x?}\n  before {regs:x?}\n  native {native:x?}\n  ours   {ours:x?}\n  memory same: {}",

@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn deadline_is_reached_by_exactly_the_instructions_promised() {
-        for (mips, retired, deadline) in [(100, 0, 1), (100, 0, 10), (3, 10, 5000), (1000, 999, 1001), (7, 0, 12345)] {
+        for (mips, retired, deadline) in
+            [(100, 0, 1), (100, 0, 10), (3, 10, 5000), (1000, 999, 1001), (7, 0, 12345)]
+        {
             let mut clock = icount(mips);
             let n = clock.instructions_until(retired, Some(VmTime(deadline)));
             assert!(clock.now(retired + n).0 >= deadline, "{mips} {deadline}");

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What a real-time clock says at power-on unless told: 2026-01-01 00:00:00 UTC, in seconds since 1970. Repeatable
+/// runs start here, in the terminal and in the page.
+pub const REPEATABLE_RTC: u64 = 1_767_225_600;
+
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,8 +29,7 @@ impl Default for Config {
         Self {
             memory: 1 << 30,
             clock: ClockConfig::Realtime,
-            // 2010-01-01 00:00:00 UTC.
-            rtc: 1_262_304_000,
+            rtc: REPEATABLE_RTC,
             debug_exit: None,
             debugcon: None,
             vga: true,

@@ -167,7 +167,14 @@ pub fn board(cpus: u8) -> Board {
         isa: vec![
             isa(
                 IsaKind::Motherboard,
-                &[(0x80, 1), (0x92, 1), (SMI_CMD, 2), (0x4d0, 2), (PM_BASE, PM_LEN as u8), (GPE0, GPE0_LEN as u8)],
+                &[
+                    (0x80, 1),
+                    (0x92, 1),
+                    (SMI_CMD, 2),
+                    (0x4d0, 2),
+                    (PM_BASE, PM_LEN as u8),
+                    (GPE0, GPE0_LEN as u8),
+                ],
                 None,
             ),
             isa(IsaKind::Pic, &[(0x20, 2), (0xa0, 2)], Some(2)),

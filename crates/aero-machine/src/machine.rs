@@ -163,7 +163,8 @@ impl Machine {
         level: bool,
         target: impl Fn(&aero_cpu::lapic::LocalApic) -> bool,
     ) {
-        let mut targets: Vec<usize> = (0..self.cpus.len()).filter(|n| target(&self.cpus[*n].core.lapic)).collect();
+        let mut targets: Vec<usize> =
+            (0..self.cpus.len()).filter(|n| target(&self.cpus[*n].core.lapic)).collect();
         if mode == DeliveryMode::LowestPriority {
             targets.sort_by_key(|n| self.cpus[*n].core.lapic.priority());
             targets.truncate(1);

@@ -161,8 +161,9 @@ impl World {
             && !(port == RESET_PORT && width == Width::B1)
             && let Some(access) = self.config_access(port_at(port), width)
         {
-            let dword = self.devices.function(access.bdf).map_or(u32::MAX, |(_, f)| f.config().read(access.register));
-            return access.from_dword(dword, width).into();
+            let dword =
+                self.devices.function(access.bdf).map_or(u32::MAX, |(_, f)| f.config().read(access.register));
+            return access.from_dword(dword, width);
         }
         let Some((dev, at)) = self.port_owner(port) else { return self.miss(Unclaimed::Port(port), width) };
         let mut cx = Cx::new(&mut self.fabric, mem, dev.id());
@@ -185,13 +186,19 @@ impl World {
             return;
         };
         let mut cx = Cx::new(&mut self.fabric, mem, dev.id());
-        let done = self.devices.get(dev).and_then(|d| d.pio()).map(|p| PortIo::write(p, &mut cx, at, width, value));
+        let done =
+            self.devices.get(dev).and_then(|d| d.pio()).map(|p| PortIo::write(p, &mut cx, at, width, value));
         if !matches!(done, Some(Ok(()))) {
             self.miss(Unclaimed::Port(port), width);
         }
     }
 
-    fn config_write(&mut self, mem: &mut GuestMemory, access: aero_chipset::i440fx::ConfigAccess, value: u64) {
+    fn config_write(
+        &mut self,
+        mem: &mut GuestMemory,
+        access: aero_chipset::i440fx::ConfigAccess,
+        value: u64,
+    ) {
         if let Some((dev, function)) = self.devices.function(access.bdf) {
             function.config().write(access.register, access.to_dword(value), access.enables);
             function.config_written(&mut Cx::new(&mut self.fabric, mem, dev.id()), access.register);
@@ -246,7 +253,8 @@ impl Bus for World {
         };
         let mut cx = Cx::new(&mut self.fabric, mem, dev.id());
         let value = value & width.ones();
-        let done = self.devices.get(dev).and_then(|d| d.mmio()).map(|m| Mmio::write(m, &mut cx, at, width, value));
+        let done =
+            self.devices.get(dev).and_then(|d| d.mmio()).map(|m| Mmio::write(m, &mut cx, at, width, value));
         if !matches!(done, Some(Ok(()))) {
             self.miss(page, width);
         }

@@ -28,7 +28,11 @@ impl core::fmt::Display for AllocError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let mib = self.ram >> 20;
         if self.ram > MAX_RAM {
-            write!(f, "{mib} MiB of guest memory is more than the {} MiB that one machine can have", MAX_RAM >> 20)
+            write!(
+                f,
+                "{mib} MiB of guest memory is more than the {} MiB that one machine can have",
+                MAX_RAM >> 20
+            )
         } else if self.ram < 1 << 20 {
             write!(f, "{} bytes of guest memory is less than the 1 MiB that a PC needs", self.ram)
         } else {
@@ -132,7 +136,12 @@ impl GuestMemory {
             let offset = self.offset_of(at).ok_or(Unmapped(at))?;
             let into = &mut into[range];
             // SAFETY: `pages` keeps each piece inside one page, and `offset_of` said that the page is RAM.
-            unsafe { self.arena.base.at::<u8>(u64::from(offset)).copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) }
+            unsafe {
+                self.arena
+                    .base
+                    .at::<u8>(u64::from(offset))
+                    .copy_to_nonoverlapping(into.as_mut_ptr(), into.len())
+            }
         }
         Ok(())
     }
@@ -146,7 +155,12 @@ impl GuestMemory {
             let offset = self.offset_of(at).ok_or(Unmapped(at))?;
             let from = &from[range];
             // SAFETY: as in `read`.
-            unsafe { self.arena.base.at::<u8>(u64::from(offset)).copy_from_nonoverlapping(from.as_ptr(), from.len()) }
+            unsafe {
+                self.arena
+                    .base
+                    .at::<u8>(u64::from(offset))
+                    .copy_from_nonoverlapping(from.as_ptr(), from.len())
+            }
             self.note_write(offset, from.len() as u32);
         }
         Ok(())
@@ -168,7 +182,9 @@ impl GuestMemory {
         let inside = at >= self.layout.ram && u64::from(at) + into.len() as u64 <= self.layout.end;
         if inside {
             // SAFETY: the bytes lie in guest RAM.
-            unsafe { self.arena.base.at::<u8>(u64::from(at)).copy_to_nonoverlapping(into.as_mut_ptr(), into.len()) }
+            unsafe {
+                self.arena.base.at::<u8>(u64::from(at)).copy_to_nonoverlapping(into.as_mut_ptr(), into.len())
+            }
         }
     }
 

@@ -193,3 +193,67 @@ impl Machine {
         serde_json::to_string(&self.machine.stats()).expect("flat numbers have no failing serialisation")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aero_machine::ClockConfig;
+    use serde_json::Value;
+
+    /// What the page's sources say between `before` and `after`.
+    fn between(source: &'static str, before: &str, after: &str) -> &'static str {
+        let (_, rest) = source.split_once(before).expect(before);
+        rest.split_once(after).expect(after).0
+    }
+
+    /// The fields of a JSON object as TypeScript declares them, sorted.
+    fn fields(object: &impl serde::Serialize) -> Vec<String> {
+        let Ok(Value::Object(fields)) = serde_json::to_value(object) else { panic!("not an object") };
+        let field = |(name, value): (&String, &Value)| match value {
+            Value::Object(_) => format!("{name}: ClockConfig"),
+            Value::Null => format!("{name}: number | null"),
+            Value::Bool(_) => format!("{name}: boolean"),
+            Value::Number(_) => format!("{name}: number"),
+            other => format!("{name}: {other}"),
+        };
+        let mut fields: Vec<_> = fields.iter().map(field).collect();
+        fields.sort();
+        fields
+    }
+
+    const PROTOCOL: &str = include_str!("../../../web/src/runtime/protocol.ts");
+
+    #[test]
+    fn page_declares_the_configuration_that_the_machine_takes() {
+        let declared = between(PROTOCOL, "export interface MachineConfig {\n", "\n}");
+        let declared = declared.lines().map(str::trim).filter(|line| !line.starts_with("/**"));
+        // Each has a default, so the page may leave any of them out.
+        let mut declared: Vec<_> =
+            declared.map(|line| line.trim_end_matches(';').replacen("?:", ":", 1)).collect();
+        declared.sort();
+        assert_eq!(declared, fields(&Config::default()));
+    }
+
+    #[test]
+    fn page_declares_the_clocks_that_the_machine_has() {
+        let clocks = [ClockConfig::Realtime, ClockConfig::Icount { mips: 1 }];
+        let expected: Vec<_> =
+            clocks.iter().map(|clock| format!("{{ {} }}", fields(clock).join("; "))).collect();
+        assert_eq!(between(PROTOCOL, "export type ClockConfig = ", ";\n"), expected.join(" | "));
+    }
+
+    #[test]
+    fn page_knows_why_a_slice_ended() {
+        let runner = include_str!("../../../web/src/runtime/runner.ts");
+        let all = [
+            SliceStatus::Running,
+            SliceStatus::Idle,
+            SliceStatus::Shutdown,
+            SliceStatus::Reset,
+            SliceStatus::DebugExit,
+            SliceStatus::Fault,
+        ];
+        let expected: Vec<_> = all.iter().map(|status| format!("{status:?}: {}", *status as u32)).collect();
+        assert_eq!(between(runner, "export const Slice = { ", " } as const"), expected.join(", "));
+    }
+}

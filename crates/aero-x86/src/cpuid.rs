@@ -122,9 +122,7 @@ pub fn win7(leaf: u32, subleaf: u32, apic_id: u8) -> Leaf {
         7 if subleaf == 0 => Leaf { ebx: 1 << 9, ..Leaf::default() },
         0x0b => topology(subleaf, apic_id),
         0x8000_0000 => Leaf { eax: 0x8000_0008, ..Leaf::default() },
-        0x8000_0001 => {
-            Leaf { ecx: FEATURES_8000_0001_ECX, edx: FEATURES_8000_0001_EDX, ..Leaf::default() }
-        }
+        0x8000_0001 => Leaf { ecx: FEATURES_8000_0001_ECX, edx: FEATURES_8000_0001_EDX, ..Leaf::default() },
         0x8000_0002..=0x8000_0004 => brand(leaf - 0x8000_0002),
         0x8000_0006 => Leaf { ecx: 0x0100_6040, ..Leaf::default() },
         // Invariant TSC.

@@ -256,7 +256,9 @@ fn operand(raw: &Instruction, i: u32) -> Operand {
         OpKind::FarBranch16 => {
             Operand::Far { selector: raw.far_branch_selector(), offset: raw.far_branch16().into() }
         }
-        OpKind::FarBranch32 => Operand::Far { selector: raw.far_branch_selector(), offset: raw.far_branch32() },
+        OpKind::FarBranch32 => {
+            Operand::Far { selector: raw.far_branch_selector(), offset: raw.far_branch32() }
+        }
         OpKind::MemorySegSI
         | OpKind::MemorySegESI
         | OpKind::MemorySegRSI

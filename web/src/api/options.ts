@@ -18,7 +18,7 @@ export interface AeroOptions {
   append?: string;
   /** `"realtime"`, `"icount"` (repeatable, 100 MIPS) or `"icount=MIPS"`. */
   clock?: string;
-  /** What the real-time clock shows at power-on, in seconds since 1970. */
+  /** What the real-time clock shows at power-on, in seconds since 1970; a repeatable run has a date of its own. */
   rtc?: number;
   /** Called as files arrive. */
   onProgress?: (progress: Progress) => void;
@@ -26,9 +26,6 @@ export interface AeroOptions {
 
 export const DEFAULT_MEMORY_MIB = 512;
 const DEFAULT_MIPS = 100;
-
-/** 2026-01-01: a repeatable run cannot begin now. `aero run --clock icount` begins at the same time. */
-export const REPEATABLE_RTC = 1_767_225_600;
 
 /** Reads `realtime`, `icount` and `icount=MIPS`. */
 export function parseClock(text: string): ClockConfig {
@@ -53,11 +50,12 @@ export function parseMemory(text: string): number {
 /** The part of the options that the machine itself takes. */
 export function machineConfig(options: Omit<AeroOptions, "container" | "kernel">, nowMs = Date.now()): MachineConfig {
   const clock = parseClock(options.clock ?? "realtime");
-  const start = clock.kind === "icount" ? REPEATABLE_RTC : Math.floor(nowMs / 1000);
+  // A repeatable run cannot begin now: the machine knows a fixed date.
+  const rtc = options.rtc ?? (clock.kind === "icount" ? undefined : Math.floor(nowMs / 1000));
   return {
     memory: Math.round((options.memory ?? DEFAULT_MEMORY_MIB) * 1024) * 1024,
     clock,
-    rtc: options.rtc ?? start,
+    ...(rtc !== undefined && { rtc }),
     debug_exit: null,
     debugcon: null,
     vga: true,

@@ -8,8 +8,8 @@ export interface MachineConfig {
   /** Bytes of guest RAM. */
   memory: number;
   clock: ClockConfig;
-  /** What the RTC shows at power-on, in seconds since 1970. */
-  rtc: number;
+  /** What the RTC shows at power-on, in seconds since 1970; without it the date of repeatable runs. */
+  rtc?: number;
   debug_exit: number | null;
   debugcon: number | null;
   vga: boolean;

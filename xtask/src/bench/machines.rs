@@ -163,7 +163,7 @@ fn browser(guest: &Guest, append: &str) -> Result<Ready> {
 }
 
 fn chromium() -> Result<String> {
-    if let Ok(path) = std::env::var("CHROMIUM_PATH") {
+    if let Ok(path) = std::env::var("AERO_CHROMIUM") {
         return Ok(path);
     }
     debian::ensure_program("chromium", &["chromium"])?;

@@ -23,7 +23,7 @@ impl Vcpu<'_> {
             return Err(self.gp(0));
         }
         let bits: u16 = self.load_system(tr.base + at)?;
-        let mask = (1u16 << len) - 1 << (port & 7);
+        let mask = ((1u16 << len) - 1) << (port & 7);
         if bits & mask != 0 { Err(self.gp(0)) } else { Ok(()) }
     }
 }

@@ -328,7 +328,7 @@ fn read_cr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
         2 => v.st.cr2,
         3 => v.st.cr3,
         4 => v.st.cr4,
-        8 => u64::from(v.core.lapic.cr8()),
+        8 => v.core.lapic.cr8(),
         _ => return Err(v.ud()),
     };
     v.st.set_reg(op.dst, T::trunc(value));
@@ -659,8 +659,8 @@ fn sysret<const LONG: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
         return Err(v.gp(0));
     }
     let star = v.st.msr.star >> 48;
-    let cs = star + if LONG { 16 } else { 0 } | 3;
-    enter_flat(v, cs, star + 8 | 3, 3, LONG);
+    let cs = (star + if LONG { 16 } else { 0 }) | 3;
+    enter_flat(v, cs, (star + 8) | 3, 3, LONG);
     let may = eflags::ALL & !(eflags::VM | eflags::RF);
     v.st.set_rflags(v.st.gpr(reg::R11) & may);
     v.st.rip = if LONG { rip } else { rip & 0xffff_ffff };
@@ -692,7 +692,7 @@ fn sysexit<const LONG: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     }
     let cs = v.st.msr.sysenter_cs & 0xfffc;
     let by = if LONG { 32 } else { 16 };
-    enter_flat(v, cs + by | 3, cs + by + 8 | 3, 3, LONG);
+    enter_flat(v, (cs + by) | 3, (cs + by + 8) | 3, 3, LONG);
     let mask = if LONG { u64::MAX } else { 0xffff_ffff };
     v.st.set_gpr(reg::RSP, rsp & mask);
     v.st.rip = rip & mask;
@@ -761,7 +761,10 @@ fn inspect<const LIMIT: bool>(insn: &Insn) -> Run {
 }
 
 /// LAR and LSL.
-fn inspect_as<const LIMIT: bool, T: Word, const REGISTER: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+fn inspect_as<const LIMIT: bool, T: Word, const REGISTER: bool>(
+    v: &mut Vcpu<'_>,
+    op: &Op,
+) -> Result<(), Stop> {
     v.protected_only()?;
     let selector = if REGISTER { v.st.reg(op.src) } else { v.load_ea::<u16, Any>(op)? };
     let long = v.st.long_mode();

@@ -1,0 +1,13 @@
+//! The processor as a system: exceptions, paging, privilege, tasks, interrupts. Semantics from the Intel SDM, volume 3.
+
+#[allow(dead_code, reason = "scaffolding for every test of the processor")]
+#[path = "../guest/mod.rs"]
+mod guest;
+
+mod exceptions;
+mod flow;
+mod modes;
+mod paging;
+mod privilege;
+mod registers;
+mod tasks;
