@@ -84,6 +84,9 @@ struct Step {
 const PATIENCE: u64 = 60;
 /// What the program itself may take to start and to report, beyond the test's time.
 const GRACE: Duration = Duration::from_secs(30);
+/// What a run leaves in its folder: what the guest printed, and the program's figures.
+const SERIAL: &str = "serial.txt";
+const STATS: &str = "stats.json";
 /// Lines of serial text that a failure shows.
 const SHOWN_LINES: usize = 30;
 
@@ -145,6 +148,27 @@ pub fn run(filter: Option<&str>) -> Result<usize> {
     }
     ensure!(failed.is_empty(), "boot tests failed: {}", failed.join(", "));
     Ok(passed)
+}
+
+/// What the guest of a boot test printed. It is booted unless that was done with this program and this guest.
+///
+/// # Errors
+/// As [`run`].
+pub fn recording(name: &str) -> Result<PathBuf> {
+    let Some((_, test)) = tests(Some(name))?.into_iter().find(|(found, _)| found == name) else {
+        bail!("no boot test is called {name}");
+    };
+    guests::ensure_named(&[&test.guest])?;
+    let folder = paths::target()?.join("boots").join(name).join("1");
+    let written = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    let guest = Guest::load(&test.guest)?;
+    let inputs = [aero_binary()?, guest.kernel_path()?, guest.initrd_path()?];
+    // The figures are the last that a run writes.
+    let done = written(&folder.join(STATS));
+    if inputs.iter().any(|input| written(input) >= done) {
+        run(Some(name))?;
+    }
+    Ok(folder.join(SERIAL))
 }
 
 /// The `aero` program: `$AERO_BIN`, or the newest of the release and the test build.
@@ -227,8 +251,7 @@ fn boot(program: &Path, name: &str, test: &Test, never: &[Regex]) -> Result<Stri
 
 fn boot_once(program: &Path, folder: &Path, guest: &Guest, test: &Test, never: &[Regex]) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let (script, stats, serial) =
-        (folder.join("script"), folder.join("stats.json"), folder.join("serial.txt"));
+    let (script, stats, serial) = (folder.join("script"), folder.join(STATS), folder.join(SERIAL));
     fs::remove_file(&stats).ok();
     fs::write(&script, test.script()?)?;
     let mut command = Command::new(program);

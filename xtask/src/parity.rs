@@ -2,21 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::boots;
-use crate::commands;
-use crate::guests::Guest;
 use crate::paths;
 
-/// The clock of both runs, as `aero run --clock` and the page take it.
+/// The boot test whose first part, up to the prompt, the browser repeats.
+const TEST: &str = "icount";
+/// Its clock, as the page takes it.
 pub const CLOCK: &str = "icount=100";
-/// The first prompt after the greeting, where the browser's recording ends.
-const PROMPT: &str = "(?s)Welcome to Aero.*?# ";
-/// Seconds for the terminal's run.
-const TIMEOUT: &str = "600";
 
 /// Where the browser's test leaves what its guest printed. The file of an earlier run is removed.
 ///
@@ -32,14 +27,13 @@ pub fn recording() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Boots the default guest in the terminal and compares.
+/// Compares with what the boot test prints in the terminal.
 ///
 /// # Errors
-/// When the browser left no recording, the guest does not boot, or the bytes differ.
+/// When the browser left no recording, the boot test fails, or the bytes differ.
 pub fn check(recording: &Path) -> Result<()> {
     let browser = fs::read(recording).with_context(|| recording.display().to_string())?;
-    let output = recording.with_file_name("terminal.txt");
-    boot(&output)?;
+    let output = boots::recording(TEST)?;
     let terminal = fs::read(&output).with_context(|| output.display().to_string())?;
     if let Some(place) = difference(&browser, &terminal) {
         bail!(
@@ -50,16 +44,6 @@ pub fn check(recording: &Path) -> Result<()> {
     }
     println!("parity: {} bytes are the same in the browser and in the terminal", browser.len());
     Ok(())
-}
-
-fn boot(output: &Path) -> Result<()> {
-    let guest = Guest::load("default")?;
-    let mut command = Command::new(boots::aero_binary()?);
-    command.arg("run").arg("--kernel").arg(guest.kernel_path()?).arg("--initrd").arg(guest.initrd_path()?);
-    command.args(["--append", &guest.append, "--memory", &format!("{}M", guest.memory), "--clock", CLOCK]);
-    command.arg("--serial").arg(format!("file:{}", output.display()));
-    command.args(["--expect-serial", PROMPT, "--timeout", TIMEOUT]).stdin(Stdio::null());
-    commands::run(&mut command)
 }
 
 /// The first line that differs, counted from 1. The terminal's run may go on where the browser's recording ends.

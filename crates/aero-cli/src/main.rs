@@ -23,7 +23,11 @@ const BAD_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     terminal::restore_on_panic();
-    let options::Cli { command: options::Command::Run(args) } = options::Cli::parse();
+    let cli = match options::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let options::Cli { command: options::Command::Run(args) } = cli;
     match args.resolve(std::env::args_os()).and_then(|options| runner::run(&options)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
@@ -31,4 +35,21 @@ fn main() -> ExitCode {
             ExitCode::from(BAD_USAGE)
         }
     }
+}
+
+/// Help and version as they are; a mistake in one line, like every other.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Printing fails only when nobody reads.
+        let _ = error.print();
+        return if asked { ExitCode::SUCCESS } else { ExitCode::from(BAD_USAGE) };
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Usage:"));
+    let told: Vec<&str> = lines.filter(|l| !l.starts_with("For more information") && *l != "^").collect();
+    let told = told.join(" ");
+    eprintln!("aero: {}; see aero run --help", told.trim_start_matches("error: "));
+    ExitCode::from(BAD_USAGE)
 }

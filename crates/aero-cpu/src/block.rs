@@ -35,6 +35,18 @@ struct JumpEntry {
     block: Block,
 }
 
+/// A page that code was fetched from: the walk of a fetch, remembered as long as the TLB's generation lasts.
+#[derive(Clone, Copy)]
+struct FetchEntry {
+    page: u64,
+    key: u64,
+    host: u32,
+}
+
+const FETCH_ENTRIES: usize = 256;
+
+const NO_FETCH: FetchEntry = FetchEntry { page: 0, key: u64::MAX, host: 0 };
+
 const NO_ENTRY: JumpEntry = JumpEntry { la: 0, key: u64::MAX, block: Block { start: 0, len: 0 } };
 
 /// A block with the page that its last instruction crosses into.
@@ -50,6 +62,7 @@ pub struct BlockCache {
     by_place: FxHashMap<u64, Entry>,
     by_page: FxHashMap<u32, Vec<u64>>,
     jump: Box<[JumpEntry]>,
+    fetch: Box<[FetchEntry]>,
 }
 
 impl Default for BlockCache {
@@ -59,6 +72,7 @@ impl Default for BlockCache {
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
             jump: vec![NO_ENTRY; JUMP_ENTRIES].into_boxed_slice(),
+            fetch: vec![NO_FETCH; FETCH_ENTRIES].into_boxed_slice(),
         }
     }
 }
@@ -102,7 +116,7 @@ impl BlockCache {
         if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(la) {
             return Err(v.gp(0));
         }
-        let Some(at) = v.translate_fetch(la, user)? else {
+        let Some(at) = self.translate(v, la, user)? else {
             log::warn!("instruction fetch outside RAM at linear address {la:#x}");
             return Err(v.ud());
         };
@@ -113,6 +127,21 @@ impl BlockCache {
         };
         self.jump[jump_slot(la)] = JumpEntry { la, key: jump_key(v), block: entry.block };
         Ok(entry.block)
+    }
+
+    /// The arena offset of the code at `la`, `None` if it is not RAM.
+    fn translate(&mut self, v: &mut Vcpu<'_>, la: u64, user: bool) -> Result<Option<u32>, Stop> {
+        let (page, key) = (la & !0xfff, jump_key(v));
+        let slot = (la >> 12) as usize % FETCH_ENTRIES;
+        let entry = self.fetch[slot];
+        if entry.page == page && entry.key == key {
+            return Ok(Some(entry.host | (la & 0xfff) as u32));
+        }
+        let at = v.translate_fetch(la, user)?;
+        if let Some(at) = at {
+            self.fetch[slot] = FetchEntry { page, key, host: at & !0xfff };
+        }
+        Ok(at)
     }
 
     /// Whether the block's second page, if it has one, still lies where it was decoded from.
@@ -199,6 +228,7 @@ impl BlockCache {
         self.by_place.clear();
         self.ops.clear();
         self.jump.fill(NO_ENTRY);
+        self.fetch.fill(NO_FETCH);
     }
 }
 

@@ -113,30 +113,31 @@ impl Vcpu<'_> {
         self.interrupt(vector, Source::Software)
     }
 
-    /// INT3, INTO and INT1: like INT n, without the IOPL check of VM86 mode.
+    /// INT3 and INTO: like INT n, without the IOPL check of VM86 mode.
     pub(crate) fn breakpoint(&mut self, vector: u8) -> Result<(), Stop> {
         self.interrupt(vector, Source::Software)
+    }
+
+    /// INT1: the gate's DPL is not checked, and faults count as external (Intel SDM vol. 2A, INT n).
+    pub(crate) fn debug_trap(&mut self) -> Result<(), Stop> {
+        self.interrupt(Vector::DEBUG.0, Source::Exception(None))
     }
 
     fn interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
         self.attention = true;
         self.atomically(|v| {
-            let done = if !v.st.protected() {
+            if !v.st.protected() {
                 v.real_interrupt(vector)
             } else if v.st.long_mode() {
                 v.long_interrupt(vector, source)
             } else {
                 v.protected_interrupt(vector, source)
-            };
-            let done = match done {
-                // Stack pushes of a delivery that hit a non-canonical stack are #SS(0).
-                Err(Stop::NonCanonical) => Err(v.raise_code(Vector::STACK, 0)),
-                other => other,
-            };
-            if done == Err(Stop::Fault) && source != Source::Software {
-                v.exception.mark_external();
             }
-            done
+        })
+        .inspect_err(|stop| {
+            if *stop == Stop::Fault && source != Source::Software {
+                self.exception.mark_external();
+            }
         })
     }
 
@@ -341,9 +342,9 @@ impl Vcpu<'_> {
         if size == 4 && flags & eflags::VM != 0 && cpl == 0 && !self.st.long_mode() {
             return self.iret_to_vm86(rip, cs, flags);
         }
-        let mut may = eflags::ALL & !(eflags::VM | eflags::VIF | eflags::VIP);
+        let mut may = eflags::ALL & !eflags::VM;
         if cpl > 0 {
-            may &= !eflags::IOPL;
+            may &= !(eflags::IOPL | eflags::VIF | eflags::VIP);
         }
         if cpl > self.st.iopl() {
             may &= !eflags::IF;
@@ -373,6 +374,9 @@ impl Vcpu<'_> {
         for (i, w) in words.iter_mut().enumerate() {
             *w = self.peek_sized(4, 3 + i as u64)?;
         }
+        if rip > 0xffff {
+            return Err(self.gp(0));
+        }
         let [sp, ss, es, ds, fs, gs] = words;
         self.st.set_rflags(flags);
         self.st.cpl = 3;
@@ -388,7 +392,7 @@ impl Vcpu<'_> {
         }
         self.update_mode();
         self.st.set_gpr(reg::RSP, sp);
-        self.st.rip = rip & 0xffff;
+        self.st.rip = rip;
         Err(Stop::Branch)
     }
 }

@@ -170,6 +170,10 @@ impl Vcpu<'_> {
             before.restore(self.st);
             self.update_mode();
         }
+        if done.as_ref().is_err_and(|stop| *stop == Stop::NonCanonical) {
+            // All that a transfer addresses besides the descriptor tables is the stack.
+            return Err(self.raise_code(Vector::STACK, 0));
+        }
         done
     }
 

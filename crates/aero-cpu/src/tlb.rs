@@ -105,17 +105,21 @@ impl Tlb {
         (t & MISS == 0).then_some(t as u32)
     }
 
+    fn clear_kind(&self, page: u64, user: bool) {
+        let (i, (read, write)) = (index(page), kinds(user));
+        self.set(read, i, self.empty(i));
+        self.set(write, i, self.empty(i));
+    }
+
     fn clear(&self, page: u64) {
-        let i = index(page);
-        for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite] {
-            self.set(kind, i, self.empty(i));
-        }
+        self.clear_kind(page, false);
+        self.clear_kind(page, true);
     }
 
     /// Drops every entry (CR0.PG, CR4, mode changes).
     pub fn flush_all(&mut self) {
-        for page in core::mem::take(&mut self.filled) {
-            self.clear(page);
+        for tagged in core::mem::take(&mut self.filled) {
+            self.clear_kind(tagged, tagged & USER != 0);
         }
         self.large.clear();
         self.generation = self.generation.wrapping_add(1);
@@ -124,11 +128,11 @@ impl Tlb {
     /// Drops every entry that is not global (a CR3 load).
     pub fn flush_non_global(&mut self) {
         let mut filled = core::mem::take(&mut self.filled);
-        filled.retain(|page| {
-            if page & GLOBAL == 0 {
-                self.clear(*page);
+        filled.retain(|tagged| {
+            if tagged & GLOBAL == 0 {
+                self.clear_kind(*tagged, tagged & USER != 0);
             }
-            page & GLOBAL != 0
+            tagged & GLOBAL != 0
         });
         self.filled = filled;
         self.generation = self.generation.wrapping_add(1);

@@ -154,6 +154,7 @@ pub fn decode(bytes: &[u8], size: CodeSize) -> Result<Insn, DecodeError> {
     if raw.code() == Code::INVALID {
         return Err(match decoder.last_error() {
             DecoderError::NoMoreBytes => DecodeError::Truncated,
+            _ if bytes.len() == MAX_LEN && goes_on(&bytes[1..], size) => DecodeError::Truncated,
             _ => DecodeError::Invalid,
         });
     }
@@ -176,9 +177,16 @@ pub fn decode(bytes: &[u8], size: CodeSize) -> Result<Insn, DecodeError> {
         insn.operands[i as usize] = operand(&raw, i);
     }
     if (0..raw.op_count()).any(|i| raw.op_kind(i) == OpKind::Memory) {
-        insn.mem = memory(&raw);
+        insn.mem = memory(&raw, size);
     }
     Ok(insn)
+}
+
+/// Whether an instruction does not end within `bytes`. The decoder calls one that goes on after its 15th byte invalid;
+/// without its first prefix it is told apart from one that is.
+fn goes_on(bytes: &[u8], size: CodeSize) -> bool {
+    let mut decoder = Decoder::with_ip(size.bits(), bytes, 0, DecoderOptions::NONE);
+    decoder.decode().code() == Code::INVALID && decoder.last_error() == DecoderError::NoMoreBytes
 }
 
 struct Prefixes {
@@ -311,14 +319,25 @@ fn gpr8_number(r: Register) -> u8 {
     (r.full_register() as u32 - Register::RAX as u32) as u8
 }
 
-fn memory(raw: &Instruction) -> Mem {
+/// The segment of a memory operand. 64-bit code ignores overrides other than FS and GS: what is left decides between
+/// #SS and #GP for non-canonical addresses.
+fn memory_segment(raw: &Instruction, size: CodeSize) -> u8 {
+    let segment = raw.memory_segment().number() as u8;
+    if size != CodeSize::B64 || segment >= 4 || raw.segment_prefix() == Register::None {
+        return segment;
+    }
+    let stack = matches!(raw.memory_base(), Register::RSP | Register::RBP | Register::ESP | Register::EBP);
+    if stack { 2 } else { 3 }
+}
+
+fn memory(raw: &Instruction, size: CodeSize) -> Mem {
     let rip_relative = raw.is_ip_rel_memory_operand();
     let base = raw.memory_base();
     Mem {
         base: if rip_relative { slot::BLOCK } else { register_slot(base) },
         index: register_slot(raw.memory_index()),
         scale: raw.memory_index_scale().trailing_zeros() as u8,
-        segment: raw.memory_segment().number() as u8,
+        segment: memory_segment(raw, size),
         disp: displacement(raw, base),
         size: raw.memory_size().size().min(255) as u8,
     }
@@ -379,10 +398,17 @@ mod tests {
 
     #[test]
     fn undefined_and_truncated_bytes_are_told_apart() {
-        assert_eq!(decode(&[0x0f, 0x04], CodeSize::B64).map(|i| i.len), Err(DecodeError::Invalid));
+        assert_eq!(decode(&[0x0f, 0x04, 0xc0], CodeSize::B64).map(|i| i.len), Err(DecodeError::Invalid));
         assert_eq!(decode(&[0xf0, 0x90], CodeSize::B64).map(|i| i.len), Err(DecodeError::Invalid));
         assert_eq!(decode(&[0x48, 0x8b], CodeSize::B64).map(|i| i.len), Err(DecodeError::Truncated));
-        assert_eq!(decode(&[0x66; 15], CodeSize::B64).map(|i| i.len), Err(DecodeError::Truncated));
+        for size in [CodeSize::B16, CodeSize::B32, CodeSize::B64] {
+            assert_eq!(decode(&[0x66; 15], size).map(|i| i.len), Err(DecodeError::Truncated));
+        }
+        let mut undefined = [0x66; 15];
+        undefined[12..].copy_from_slice(&[0x0f, 0x0b, 0x0b]);
+        assert_eq!(decode(&undefined, CodeSize::B64).map(|i| i.mnemonic), Ok(Mnemonic::Ud2));
+        undefined[13] = 0x04;
+        assert_eq!(decode(&undefined, CodeSize::B64).map(|i| i.len), Err(DecodeError::Invalid));
     }
 
     #[test]

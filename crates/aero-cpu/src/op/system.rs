@@ -381,7 +381,7 @@ fn write_dr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     }
     v.st.dr[n] = match n {
         6 => value & 0xe00f | 0xffff_0ff0,
-        7 => value & 0xffff_2bff | 0x400,
+        7 => value & 0xffff_23ff | 0x400,
         _ => value,
     };
     Ok(())
@@ -592,7 +592,7 @@ fn int3(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 fn int1(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let start = v.st.rip;
     v.st.rip = v.next_rip(op);
-    v.breakpoint(Vector::DEBUG.0).inspect_err(|_| v.st.rip = start)?;
+    v.debug_trap().inspect_err(|_| v.st.rip = start)?;
     Err(Stop::Branch)
 }
 

@@ -4,9 +4,43 @@
 //! Every vector leads to a stub of its own that halts ([`Guest::go`] then tells which), so a test reads: make a guest
 //! in a [`Mode`], change what matters, run bytes, look at registers, memory and the pushed frame.
 
+#![allow(unsafe_code, reason = "moves a machine out of a guest that is dropped")]
+
 use aero_cpu::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
 use aero_cpu::{Bus, Cpu, Exit};
 use aero_mem::{Gpa, GuestMemory};
+use core::mem::ManuallyDrop;
+use std::cell::RefCell;
+
+thread_local! {
+    /// Machines that a test has done with: making one fills 32 MiB of tables, and some tests want dozens.
+    static SPARE: RefCell<Vec<(GuestMemory, Cpu)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A machine in power-on state with zeroed memory.
+fn machine() -> (GuestMemory, Cpu) {
+    let Some((mut mem, mut cpu)) = SPARE.with_borrow_mut(Vec::pop) else {
+        let mut mem = GuestMemory::new(8 << 20, 1).expect("8 MiB");
+        let cpu = Cpu::new(&mut mem, 0);
+        return (mem, cpu);
+    };
+    // What tests write to: everything below the video window, and the frames of large pages.
+    mem.write(Gpa(0), &[0; 0xa_0000]).expect("RAM");
+    mem.write(Gpa(0x40_0000), &[0; 0x20_0000]).expect("RAM");
+    mem.take_modified_code();
+    cpu.reset(&mut mem);
+    cpu.core.retired = 0;
+    (mem, cpu)
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // SAFETY: both are taken once, here, and the guest is gone afterwards.
+        let parts = unsafe { (ManuallyDrop::take(&mut self.mem), ManuallyDrop::take(&mut self.cpu)) };
+        // While the thread ends there is no pool any more.
+        let _ = SPARE.try_with(|spare| spare.borrow_mut().push(parts));
+    }
+}
 
 /// Physical (and by default linear) places.
 pub const GDT: u64 = 0x1000;
@@ -173,8 +207,8 @@ impl Bus for Board {
 
 /// The machine.
 pub struct Guest {
-    pub mem: GuestMemory,
-    pub cpu: Cpu,
+    pub mem: ManuallyDrop<GuestMemory>,
+    pub cpu: ManuallyDrop<Cpu>,
     pub board: Board,
     pub mode: Mode,
 }
@@ -209,8 +243,8 @@ pub fn segment(selector: u16, raw: u64) -> Segment {
 impl Guest {
     /// A guest at CPL 0 in `mode`, interrupts off.
     pub fn new(mode: Mode) -> Self {
-        let mut mem = GuestMemory::new(16 << 20, 1).expect("16 MiB");
-        let mut cpu = Cpu::new(&mut mem, 0);
+        let (mem, cpu) = machine();
+        let (mem, mut cpu) = (ManuallyDrop::new(mem), ManuallyDrop::new(cpu));
         cpu.core.lapic.set_virtual_wire();
         let mut g = Self { mem, cpu, board: Board::default(), mode };
         (0..256).for_each(|n| g.write(HANDLERS + 16 * n, &[0xf4]));
