@@ -71,6 +71,13 @@ async function bootsToAShell(page: Page): Promise<void> {
   check(states.join().endsWith("booting,running"), `#screen went through ${states.join(" → ")}`);
   await typeIntoTerminal(page, "uname -m\n");
   await waitForSerial(page, new RegExp(`uname -m\\s+x86_64\\s+${PROMPT}`), 60_000);
+  await typeIntoTerminal(page, "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo done=$i\n");
+  const seen: string[] = [];
+  for (let n = 0; n < 40 && !/done=\d/.test(await serialOf(page)); n++) {
+    seen.push((await page.textContent("#mips")) ?? "");
+    await page.waitForTimeout(500);
+  }
+  console.log(`TEMP ${seen.join(" | ")}`);
   const screen = await screenOf(page);
   check(screen.includes(GREETING), `the screen shows no greeting:\n${screen}`);
   await memoryStaysSmall(page);

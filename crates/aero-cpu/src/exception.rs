@@ -65,7 +65,10 @@ impl Exception {
     /// Sets EXT in a selector error code: the fault came up while an event from outside the program was delivered
     /// (Intel SDM vol. 3, 6.13). A page fault's code has no such bit.
     pub fn mark_external(&mut self) {
-        if matches!(self.vector, Vector::INVALID_TSS | Vector::NOT_PRESENT | Vector::STACK | Vector::PROTECTION) {
+        if matches!(
+            self.vector,
+            Vector::INVALID_TSS | Vector::NOT_PRESENT | Vector::STACK | Vector::PROTECTION
+        ) {
             self.code = self.code.map(|code| code | 1);
         }
     }

@@ -127,12 +127,13 @@ impl Vcpu<'_> {
         self.attention = true;
         self.atomically(|v| {
             if !v.st.protected() {
-                v.real_interrupt(vector)
-            } else if v.st.long_mode() {
-                v.long_interrupt(vector, source)
-            } else {
-                v.protected_interrupt(vector, source)
+                return v.real_interrupt(vector);
             }
+            if v.st.long_mode() {
+                return v.long_interrupt(vector, source);
+            }
+            let cpl = v.st.cpl;
+            v.protected_interrupt(vector, source).inspect_err(|_| v.name_inner_stack(cpl))
         })
         .inspect_err(|stop| {
             if *stop == Stop::Fault && source != Source::Software {

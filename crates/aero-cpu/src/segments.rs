@@ -314,13 +314,22 @@ impl Vcpu<'_> {
         Ok(())
     }
 
-    /// Reads the upper half of a 16-byte system descriptor's base.
-    pub(crate) fn long_base(&mut self, d: &Descriptor) -> Result<u64, Stop> {
-        let high: u32 = self.load_system(d.at + 8)?;
-        Ok(d.base() | u64::from(high) << 32)
+    /// Reads address bits 63:32 of a 16-byte descriptor, which must lie in its table as a whole.
+    pub(crate) fn upper_half(&mut self, d: &Descriptor) -> Result<u32, Stop> {
+        let local = d.selector & 4 != 0;
+        let limit = if local { u64::from(self.st.ldtr.limit) } else { u64::from(self.st.gdtr.limit) };
+        if u64::from(d.selector & !7) + 15 > limit {
+            return Err(self.gp(code(d.selector)));
+        }
+        self.load_system(d.at + 8)
     }
 
-    /// LLDT.
+    /// The base address in a 16-byte system descriptor.
+    fn long_base(&mut self, d: &Descriptor) -> Result<u64, Stop> {
+        Ok(d.base() | u64::from(self.upper_half(d)?) << 32)
+    }
+
+    /// LLDT, and the table of a task (`vector` #TS, also for one that is absent).
     pub(crate) fn load_ldt(&mut self, selector: u16, vector: Vector) -> Result<(), Stop> {
         if is_null(selector) {
             self.st.ldtr = Segment { selector, ..Segment::default() };
@@ -334,7 +343,8 @@ impl Vcpu<'_> {
             return Err(self.raise_code(vector, code(selector)));
         }
         if !d.present() {
-            return Err(self.raise_code(Vector::NOT_PRESENT, code(selector)));
+            let absent = if vector == Vector::INVALID_TSS { vector } else { Vector::NOT_PRESENT };
+            return Err(self.raise_code(absent, code(selector)));
         }
         let base = if self.st.long_mode() { self.long_base(&d)? } else { d.base() };
         self.st.ldtr = Segment { base, ..d.segment() };

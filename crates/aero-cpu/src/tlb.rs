@@ -21,6 +21,9 @@ pub const MISS: u64 = !0xffff_ffff;
 /// Beyond this many filled entries the bookkeeping costs more than starting over.
 const MAX_FILLED: usize = 1 << 17;
 
+/// And so many regions of large pages: a guest that touches ever new ones must not fill the host's memory.
+const MAX_LARGE: usize = 1 << 12;
+
 const USER: u64 = 1;
 const GLOBAL: u64 = 2;
 const LARGE_REGION: u64 = !((4 << 20) - 1);
@@ -85,7 +88,7 @@ impl Tlb {
 
     /// Makes `page` (a linear page address) lead to the RAM page at arena offset `host`.
     pub fn fill(&mut self, user: bool, page: u64, host: u32, global: bool, large: bool, writable: bool) {
-        if self.filled.len() >= MAX_FILLED {
+        if self.filled.len() >= MAX_FILLED || self.large.len() >= MAX_LARGE {
             self.flush_all();
         }
         let (read, write) = kinds(user);

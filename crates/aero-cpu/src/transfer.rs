@@ -36,12 +36,12 @@ impl Vcpu<'_> {
         })
     }
 
-    /// JMP far.
-    pub(crate) fn far_jump(&mut self, selector: u16, offset: u64) -> Result<(), Stop> {
+    /// JMP far. `next` is where the task resumes if the jump leads to another one.
+    pub(crate) fn far_jump(&mut self, selector: u16, offset: u64, next: u64) -> Result<(), Stop> {
         if self.st.real_segments() {
             return self.real_transfer(selector, offset);
         }
-        self.atomically(|v| v.far_jump_protected(selector, offset))
+        self.atomically(|v| v.far_jump_protected(selector, offset, next))
     }
 
     /// Real and VM86 mode: CS becomes a paragraph.
@@ -54,7 +54,7 @@ impl Vcpu<'_> {
         Err(Stop::Branch)
     }
 
-    fn far_jump_protected(&mut self, selector: u16, offset: u64) -> Result<(), Stop> {
+    fn far_jump_protected(&mut self, selector: u16, offset: u64, next: u64) -> Result<(), Stop> {
         let mut d = self.far_target(selector)?;
         if d.is_code() {
             self.check_direct(&d)?;
@@ -73,7 +73,10 @@ impl Vcpu<'_> {
                 self.enter_code(&mut target, cpl, offset)?;
                 Err(Stop::Branch)
             }
-            _ => self.task_transfer(&d, TaskSwitch::Jump),
+            _ => {
+                self.st.rip = next;
+                self.task_transfer(&d, TaskSwitch::Jump)
+            }
         }
     }
 
@@ -97,7 +100,10 @@ impl Vcpu<'_> {
             }
             v.check_gate(&d)?;
             match d.system_type() {
-                kind::CALL_GATE16 | kind::CALL_GATE32 => v.call_gate(&d, cs, back),
+                kind::CALL_GATE16 | kind::CALL_GATE32 => {
+                    let cpl = v.st.cpl;
+                    v.call_gate(&d, cs, back).inspect_err(|_| v.name_inner_stack(cpl))
+                }
                 _ => {
                     v.st.rip = back;
                     v.task_transfer(&d, TaskSwitch::Call)
@@ -148,7 +154,7 @@ impl Vcpu<'_> {
         }
         let offset = match (long, gate.system_type()) {
             (true, _) => {
-                let high: u32 = self.load_system(gate.at + 8)?;
+                let high = self.upper_half(gate)?;
                 u64::from(gate.gate_offset()) | u64::from(high) << 32
             }
             (false, kind::CALL_GATE16) => u64::from(gate.gate_offset() & 0xffff),
@@ -238,6 +244,15 @@ impl Vcpu<'_> {
         self.update_mode();
         self.set_sp(sp);
         Ok(())
+    }
+
+    /// A fault on the stack of an inner level names that stack's selector, unlike one on the current stack
+    /// (Intel SDM vol. 3, 6.15, #SS). `cpl` is the level before the transfer; call before the state is put back.
+    pub(crate) fn name_inner_stack(&mut self, cpl: u8) {
+        let stack = self.exception.vector == Vector::STACK && self.exception.code == Some(0);
+        if stack && self.st.cpl < cpl && !self.st.long_mode() {
+            self.exception.code = Some(code(self.st.segments[usize::from(seg::SS)].selector));
+        }
     }
 
     /// RETF: `drop` bytes of parameters are released on both stacks.

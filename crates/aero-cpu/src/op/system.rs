@@ -534,7 +534,8 @@ fn load_far_pointer<const SEGMENT: u8, T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Re
 
 fn jump_far(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.attention = true;
-    v.far_jump((op.imm >> 32) as u16, op.imm & 0xffff_ffff)
+    let next = v.next_rip(op);
+    v.far_jump((op.imm >> 32) as u16, op.imm & 0xffff_ffff, next)
 }
 
 fn call_far(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
@@ -552,7 +553,8 @@ fn sized_far_pointer(v: &mut Vcpu<'_>, op: &Op) -> Result<(u16, u64), Stop> {
 
 fn jump_far_memory(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let (selector, offset) = sized_far_pointer(v, op)?;
-    v.far_jump(selector, offset)
+    let next = v.next_rip(op);
+    v.far_jump(selector, offset, next)
 }
 
 fn call_far_memory(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {

@@ -4,22 +4,26 @@
 //! Every vector leads to a stub of its own that halts ([`Guest::go`] then tells which), so a test reads: make a guest
 //! in a [`Mode`], change what matters, run bytes, look at registers, memory and the pushed frame.
 
-#![allow(unsafe_code, reason = "moves a machine out of a guest that is dropped")]
+#![allow(unsafe_code, reason = "moves machines out of guests that are dropped, to other threads")]
 
 use aero_cpu::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
 use aero_cpu::{Bus, Cpu, Exit};
 use aero_mem::{Gpa, GuestMemory};
 use core::mem::ManuallyDrop;
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
-thread_local! {
-    /// Machines that a test has done with: making one fills 32 MiB of tables, and some tests want dozens.
-    static SPARE: RefCell<Vec<(GuestMemory, Cpu)>> = const { RefCell::new(Vec::new()) };
-}
+/// Machines that tests have done with: making one fills 32 MiB of tables, and some tests want dozens.
+static SPARE: Mutex<Vec<Spare>> = Mutex::new(Vec::new());
+
+struct Spare(GuestMemory, Cpu);
+
+// SAFETY: both hold pointers into one mapping that nothing else refers to, and they move together.
+unsafe impl Send for Spare {}
 
 /// A machine in power-on state with zeroed memory.
 fn machine() -> (GuestMemory, Cpu) {
-    let Some((mut mem, mut cpu)) = SPARE.with_borrow_mut(Vec::pop) else {
+    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let Some(Spare(mut mem, mut cpu)) = spare else {
         let mut mem = GuestMemory::new(8 << 20, 1).expect("8 MiB");
         let cpu = Cpu::new(&mut mem, 0);
         return (mem, cpu);
@@ -36,9 +40,8 @@ fn machine() -> (GuestMemory, Cpu) {
 impl Drop for Guest {
     fn drop(&mut self) {
         // SAFETY: both are taken once, here, and the guest is gone afterwards.
-        let parts = unsafe { (ManuallyDrop::take(&mut self.mem), ManuallyDrop::take(&mut self.cpu)) };
-        // While the thread ends there is no pool any more.
-        let _ = SPARE.try_with(|spare| spare.borrow_mut().push(parts));
+        let spare = unsafe { Spare(ManuallyDrop::take(&mut self.mem), ManuallyDrop::take(&mut self.cpu)) };
+        SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(spare);
     }
 }
 
@@ -330,7 +333,8 @@ impl Guest {
             Mode::Compatibility => (CS32, DS0),
             _ => (CS0, DS0),
         };
-        let (code_raw, data_raw, tss) = (self.descriptor_of(code), self.descriptor_of(data), self.descriptor_of(TR));
+        let (code_raw, data_raw, tss) =
+            (self.descriptor_of(code), self.descriptor_of(data), self.descriptor_of(TR));
         let st = self.cpu.state_mut(&mut self.mem);
         st.rip = CODE;
         st.set_gpr(reg::RDX, 0);
@@ -454,7 +458,11 @@ impl Guest {
     /// Maps linear page `la` of the lowest 2 MiB.
     pub fn set_pte(&mut self, la: u64, value: u64) {
         let at = self.pte_at(la);
-        if self.mode == Mode::Paged32 { self.write32(at, value as u32) } else { self.write64(at, value) }
+        if self.mode == Mode::Paged32 {
+            self.write32(at, value as u32)
+        } else {
+            self.write64(at, value)
+        }
         self.st();
     }
 

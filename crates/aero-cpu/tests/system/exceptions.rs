@@ -60,7 +60,8 @@ fn bound_out_of_range_is_br_at_the_instruction() {
     let mut g = Guest::new(Mode::Protected32);
     g.write32(DATA, -5i32 as u32);
     g.write32(DATA + 4, 10);
-    let check = |index: i32| [&mov(0, index as u32)[..], &[0x62, 0x05], &(DATA as u32).to_le_bytes()].concat();
+    let check =
+        |index: i32| [&mov(0, index as u32)[..], &[0x62, 0x05], &(DATA as u32).to_le_bytes()].concat();
     for inside in [-5, 0, 10] {
         g.fine(&check(inside));
     }
@@ -117,8 +118,11 @@ fn unmasked_simd_error_is_xm_or_ud() {
     g.write32(DATA, 0x1d80); // zero divide unmasked
     let ldmxcsr = [&[0x0f, 0xae, 0x14, 0x25][..], &(DATA as u32).to_le_bytes()].concat();
     // mov eax, 1.0f; movd xmm0, eax; xorps xmm1, xmm1; divss xmm0, xmm1
-    let divide =
-        [&ldmxcsr[..], &mov(0, 0x3f80_0000), &[0x66, 0x0f, 0x6e, 0xc0, 0x0f, 0x57, 0xc9, 0xf3, 0x0f, 0x5e, 0xc1]];
+    let divide = [
+        &ldmxcsr[..],
+        &mov(0, 0x3f80_0000),
+        &[0x66, 0x0f, 0x6e, 0xc0, 0x0f, 0x57, 0xc9, 0xf3, 0x0f, 0x5e, 0xc1],
+    ];
     let divide = divide.concat();
     let at = divide.len() as u64 - 4;
     g.faults(&divide, at, 19, None);
@@ -320,8 +324,6 @@ fn page_fault_while_delivering_a_page_fault_is_a_double_fault_with_the_second_cr
     for mode in [Mode::Paged32, Mode::Pae, Mode::Long] {
         let mut g = Guest::new(mode);
         g.set_pte(DATA, 0);
-        // The gate's code descriptor lies on a page that is absent.
-        g.set_gdt(CS0 + 0, descriptor(0, 0xf_ffff, 0x9b, if mode == Mode::Long { 0xa } else { 0xc }));
         let scale = if mode == Mode::Long { 16 } else { 8 };
         // Move the table so that vector 8 and 14 lie on different pages.
         let idt = 0x4_1000 - 10 * scale;
@@ -383,15 +385,15 @@ fn lock_is_legal_only_with_memory_destinations_of_some_instructions() {
         g.fine(code);
     }
     const ILLEGAL: [&[u8]; 9] = [
-        &[0xf0, 0x01, 0xc0],          // add eax, eax
-        &[0xf0, 0x03, 0x03],          // add eax, [rbx]
-        &[0xf0, 0x39, 0x03],          // cmp
-        &[0xf0, 0x85, 0x03],          // test
-        &[0xf0, 0x89, 0x03],          // mov
-        &[0xf0, 0x90],                // nop
-        &[0xf0, 0x0f, 0xa3, 0x03],    // bt
-        &[0xf0, 0x0f, 0xaf, 0x03],    // imul
-        &[0xf0, 0xd1, 0x23],          // shl
+        &[0xf0, 0x01, 0xc0],       // add eax, eax
+        &[0xf0, 0x03, 0x03],       // add eax, [rbx]
+        &[0xf0, 0x39, 0x03],       // cmp
+        &[0xf0, 0x85, 0x03],       // test
+        &[0xf0, 0x89, 0x03],       // mov
+        &[0xf0, 0x90],             // nop
+        &[0xf0, 0x0f, 0xa3, 0x03], // bt
+        &[0xf0, 0x0f, 0xaf, 0x03], // imul
+        &[0xf0, 0xd1, 0x23],       // shl
     ];
     for code in ILLEGAL {
         g.faults(code, 0, 6, None);
@@ -419,7 +421,9 @@ fn instructions_beyond_15_bytes_are_gp_0() {
 #[test]
 fn instructions_of_other_modes_are_ud() {
     let mut g = Guest::new(Mode::Long);
-    for code in [&[0x06][..], &[0x0e], &[0x1f], &[0x27], &[0x37], &[0x60], &[0x61], &[0xce], &[0xd4, 10], &[0xea]] {
+    for code in
+        [&[0x06][..], &[0x0e], &[0x1f], &[0x27], &[0x37], &[0x60], &[0x61], &[0xce], &[0xd4, 10], &[0xea]]
+    {
         g.faults(code, 0, 6, None);
     }
     let mut g = Guest::new(Mode::Real);

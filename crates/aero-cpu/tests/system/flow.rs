@@ -18,7 +18,8 @@ fn overwritten_next_instruction_runs_its_new_bytes() {
         let mut g = Guest::new(mode);
         // Twice, so that the second pass meets a cached block: mov ecx, 2 / poke / mov al, 0 / ...
         let body = poke(CODE + 5 + 8 + 1, 0x55);
-        let code = [&mov(1, 2)[..], &body, &[0xb0, 0x00, 0x00, 0xc3], &poke(CODE + 5 + 8 + 1, 0), &[0xe2, 0xea]];
+        let code =
+            [&mov(1, 2)[..], &body, &[0xb0, 0x00, 0x00, 0xc3], &poke(CODE + 5 + 8 + 1, 0), &[0xe2, 0xea]];
         let code = code.concat(); // add bl, al; loop back to the first poke
         g.st().set_gpr(reg::RBX, 0);
         g.fine(&code);
@@ -164,9 +165,10 @@ fn busy_program(g: &mut Guest) {
     let long = g.mode == Mode::Long;
     let iret: &[u8] = if long { &[0x48, 0xcf] } else { &[0xcf] };
     // #UD: skip the two bytes of UD2. add dword [esp], 2; iret
-    let ud: &[u8] = if long { &[0x83, 0x04, 0x24, 2] } else { &[0x83, 0x04, 0x24, 2] };
-    g.write(HANDLERS + 16 * 6, &[ud, iret].concat());
+    g.write(HANDLERS + 16 * 6, &[&[0x83, 0x04, 0x24, 2], iret].concat());
     g.write(HANDLERS + 16 * 0x21, &[&[0xff, 0xc3][..], iret].concat()); // inc ebx
+    g.write(HANDLERS + 16 * 0x40, &[&[0x83, 0xc3, 3][..], iret].concat()); // add ebx, 3
+    g.board.vector = 0x40;
     let at = |code: &Vec<u8>| CODE + code.len() as u64;
     let mut code = mov(5, 5); // ebp: outer loop
     code.extend(mov(3, 0));
@@ -179,6 +181,7 @@ fn busy_program(g: &mut Guest) {
     code.extend([0xf3, 0xa4]); // overlapping
     code.extend([0x0f, 0x0b]); // ud2
     code.extend([0xcd, 0x21]);
+    code.extend([0xfb, 0xe6, 0x81, 0x90, 0xe6, 0x81, 0xfa]); // sti; a device interrupt, twice; cli
     let patched = at(&code) + 8 + 1;
     code.extend(poke(patched, 0x5a));
     code.extend([0xb0, 0x00]);
@@ -234,12 +237,15 @@ fn budget_is_exact_to_the_instruction() {
 
 #[test]
 fn repeat_stops_on_budget_and_resumes_exactly() {
-    for (mode, down) in [(Mode::Protected32, false), (Mode::Long, false), (Mode::Paged32, true), (Mode::Long, true)] {
+    for (mode, down) in
+        [(Mode::Protected32, false), (Mode::Long, false), (Mode::Paged32, true), (Mode::Long, true)]
+    {
         let mut g = Guest::new(mode);
         let bytes: Vec<u8> = (0..1000u32).map(|n| (n * 7) as u8).collect();
         g.write(DATA, &bytes);
         let start = if down { 999 } else { 0 };
-        let setup = [mov(6, (DATA + start) as u32), mov(7, (DATA + 0x2000 + start) as u32), mov(1, 1000)].concat();
+        let setup =
+            [mov(6, (DATA + start) as u32), mov(7, (DATA + 0x2000 + start) as u32), mov(1, 1000)].concat();
         g.load(&[&setup[..], &[if down { 0xfd } else { 0xfc }, 0xf3, 0xa4]].concat());
         assert_eq!(g.cpu.run(&mut g.mem, &mut g.board, 4 + 10), Exit::Budget);
         let moved = |n: u64| if down { 0u64.wrapping_sub(n) } else { n };
@@ -259,7 +265,10 @@ fn repeat_of_zero_touches_nothing() {
     for mode in [Mode::Paged32, Mode::Long] {
         let mut g = Guest::new(mode);
         g.set_pte(DATA, 0);
-        g.fine(&[&[mov(6, DATA as u32), mov(7, DATA as u32), mov(1, 0)].concat()[..], &[0xf3, 0xa4, 0xf3, 0xab]].concat());
+        g.fine(
+            &[&[mov(6, DATA as u32), mov(7, DATA as u32), mov(1, 0)].concat()[..], &[0xf3, 0xa4, 0xf3, 0xab]]
+                .concat(),
+        );
         assert_eq!((g.gpr(reg::RSI), g.gpr(reg::RDI)), (DATA, DATA));
     }
 }
@@ -467,4 +476,11 @@ fn fault_under_the_trap_flag_comes_first_and_clears_it() {
     g.st().set_rflags(eflags::TF | 2);
     let t = g.faults(&[0x0f, 0x0b], 0, 6, None);
     assert_ne!(t.flags & eflags::TF, 0);
+}
+
+#[test]
+fn sti_does_not_hold_single_steps() {
+    let mut g = Guest::new(Mode::Protected32);
+    g.st().set_rflags(eflags::TF | 2);
+    g.faults(&[0xfb, 0x90], 1, 1, None);
 }

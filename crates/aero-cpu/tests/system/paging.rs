@@ -68,7 +68,9 @@ fn no_execute_page_can_still_be_read_and_written() {
 
 #[test]
 fn reserved_bits_fault_with_rsvd() {
-    for (mode, bit) in [(Mode::Pae, 1 << 52), (Mode::Pae, 1 << 36), (Mode::Long, 1 << 36), (Mode::Long, 1 << 51)] {
+    for (mode, bit) in
+        [(Mode::Pae, 1 << 52), (Mode::Pae, 1 << 36), (Mode::Long, 1 << 36), (Mode::Long, 1 << 51)]
+    {
         page_fault(&mut with_page(mode, false, DATA | 7 | bit), &load_eax(DATA), 0, 9, DATA);
         page_fault(&mut with_page(mode, true, DATA | 7 | bit), &store_eax(DATA), 0, 15, DATA);
     }
