@@ -256,7 +256,7 @@ impl Vcpu<'_> {
             return Ok(Place::Device(page.base | la & 0xfff));
         };
         let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
-        self.tlb.fill(user, la & !0xfff, host, page.global, page.large, writable);
+        self.tlb.fill(user, la & !0xfff, host, page.global, page.size, writable);
         Ok(Place::Ram(host | (la & 0xfff) as u32))
     }
 

@@ -588,10 +588,6 @@ fn stack_operations(insn: &Insn, mode: Mode, ea: EaKind, op: &mut Op) -> Option<
         }
         _ => return None,
     };
-    if kind(insn, 0) != Kind::Mem {
-        // Their only memory operand is the stack: a non-canonical address is #SS.
-        op.sib = op.sib & 0xe3 | seg::SS << 2;
-    }
     Some((run, ends))
 }
 

@@ -8,7 +8,7 @@ use crate::lapic::LocalApic;
 use crate::op::Op;
 use crate::state::{CpuState, Segment, eflags, seg};
 use crate::tlb::Tlb;
-use crate::vcpu::{Bus, Core, Counters, Stop, Vcpu, mode_of};
+use crate::vcpu::{Bus, Core, Counters, Shadow, Stop, Vcpu, mode_of};
 use aero_mem::GuestMemory;
 use aero_x86::slot;
 
@@ -41,7 +41,7 @@ impl Cpu {
             lapic: LocalApic::new(id),
             nmi_pending: false,
             nmi_blocked: false,
-            shadow: false,
+            shadow: Shadow::Open,
             halted: false,
             retired: 0,
             tsc_offset: 0,
@@ -60,7 +60,7 @@ impl Cpu {
         self.core.lapic.reset();
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
-        self.core.shadow = false;
+        self.core.shadow = Shadow::Open;
         self.core.halted = false;
         self.core.tsc_offset = 0;
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
@@ -106,6 +106,7 @@ impl Cpu {
             charged: 0,
             retired_at_zero,
             exception: Exception { vector: Vector(0), code: None, address: 0 },
+            delivered: false,
             mode: mode_of(st),
             st,
             tlb: &mut self.tlb,
@@ -169,7 +170,7 @@ fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Option<Exit> {
     if v.st.budget <= 0 {
         return Some(Exit::Budget);
     }
-    if v.core.shadow {
+    if v.core.shadow != Shadow::Open {
         // The instruction after STI or MOV SS runs before anything is taken; `dispatch` steps it alone.
         return None;
     }
@@ -195,7 +196,7 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     let block = cache.block_at(v, la)?;
     let ops = cache.ops(block);
     let mut n = ops.len().min(v.st.budget as usize);
-    let step = v.core.shadow || v.st.eflags & eflags::TF != 0;
+    let step = v.core.shadow != Shadow::Open || v.st.eflags & eflags::TF != 0;
     if !v.mode.flat || step {
         n = careful_length(v, ops, n, step)?;
         if step {
@@ -221,11 +222,17 @@ fn careful_length(v: &mut Vcpu<'_>, ops: &[Op], n: usize, step: bool) -> Result<
 /// Runs one instruction: under TF, with its trap, or in the shadow of STI or MOV SS.
 #[cold]
 fn single_step(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<(), Stop> {
-    let trap = v.st.eflags & eflags::TF != 0 && !v.core.shadow;
-    v.core.shadow = false;
+    let tracing = v.st.eflags & eflags::TF != 0;
+    v.core.shadow = Shadow::Open;
     v.attention = false;
+    v.delivered = false;
+    // A repeat may use what budget there is: one iteration now.
+    let rest = v.st.budget - 1;
+    v.st.budget = 1;
     let done = execute(v, ops);
+    v.st.budget += rest;
     v.attention = true;
+    let trap = tracing && !v.delivered && v.core.shadow != Shadow::Traps;
     match done {
         Ok(()) | Err(Stop::Halt) if trap => {
             const DR6_BS: u64 = 1 << 14;

@@ -124,6 +124,7 @@ impl Vcpu<'_> {
     }
 
     fn interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
+        self.delivered = true;
         self.attention = true;
         self.atomically(|v| {
             if !v.st.protected() {
@@ -147,7 +148,7 @@ impl Vcpu<'_> {
         if at + 3 > u64::from(self.st.idtr.limit) {
             return Err(self.gp(u32::from(vector) * 8 + 2));
         }
-        let entry: u32 = self.load_system(self.st.idtr.base + at)?;
+        let entry: u32 = self.load_system(self.st.idtr.base.wrapping_add(at))?;
         self.push(self.st.rflags() as u16)?;
         self.push(self.st.segments[usize::from(seg::CS)].selector)?;
         self.push(self.st.rip as u16)?;
@@ -260,7 +261,7 @@ impl Vcpu<'_> {
 
     fn long_interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
         let gate = self.idt_gate(vector, source, 16)?;
-        let high: u32 = self.load_system(gate.at + 8)?;
+        let high: u32 = self.load_system(gate.at.wrapping_add(8))?;
         let offset = u64::from(gate.gate_offset()) | u64::from(high) << 32;
         let mut target = self.handler(&gate)?;
         if target.attributes() & (Segment::LONG | Segment::BIG) != Segment::LONG {

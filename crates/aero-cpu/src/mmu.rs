@@ -53,8 +53,8 @@ pub struct Page {
     pub writable: bool,
     /// Survives a CR3 load.
     pub global: bool,
-    /// Part of a page larger than 4 KiB.
-    pub large: bool,
+    /// Bytes of the page that the entry maps: 4 KiB to 1 GiB.
+    pub size: u64,
 }
 
 /// A page fault's error code.
@@ -113,7 +113,7 @@ const BEYOND_PHYSICAL: u64 = !((1 << PHYSICAL_BITS) - 1) & ((1 << 52) - 1);
 /// The error code of the page fault that the access causes.
 pub fn walk(st: &CpuState, mem: &mut GuestMemory, la: u64, access: Access) -> Result<Page, PageFault> {
     if st.cr0 & cr0::PG == 0 {
-        return Ok(Page { base: la & 0xffff_f000, writable: true, global: false, large: false });
+        return Ok(Page { base: la & 0xffff_f000, writable: true, global: false, size: 0x1000 });
     }
     if st.cr4 & cr4::PAE == 0 {
         return walk_tables(st, mem, la, access, st.cr3 & 0xffff_f000, &LEVELS_32);
@@ -167,7 +167,7 @@ fn walk_tables(
             base: leaf_base(e, level) | la & ((1 << level.shift) - 1) & !0xfff,
             writable: may_write && now & entry::DIRTY != 0,
             global: e & entry::GLOBAL != 0 && st.cr4 & cr4::PGE != 0,
-            large: level.shift != 12,
+            size: 1 << level.shift,
         });
     }
     unreachable!("the last level is a leaf")

@@ -185,7 +185,8 @@ impl Vcpu<'_> {
 
     #[cold]
     fn unknown_msr(&mut self, n: u32, written: Option<u64>) {
-        if self.core.unknown_msrs.insert(n) {
+        // Bounded: a guest that asks for every number must not fill the host's memory.
+        if self.core.unknown_msrs.len() < 1024 && self.core.unknown_msrs.insert(n) {
             let rip = self.st.rip;
             match written {
                 Some(value) => {

@@ -208,7 +208,7 @@ impl Vcpu<'_> {
         const ACCESSED: u64 = 1 << 40;
         if d.raw & ACCESSED == 0 {
             d.raw |= ACCESSED;
-            self.store_system(d.at + 5, (d.raw >> 40) as u8)?;
+            self.store_system(d.at.wrapping_add(5), (d.raw >> 40) as u8)?;
         }
         Ok(())
     }
@@ -321,7 +321,7 @@ impl Vcpu<'_> {
         if u64::from(d.selector & !7) + 15 > limit {
             return Err(self.gp(code(d.selector)));
         }
-        self.load_system(d.at + 8)
+        self.load_system(d.at.wrapping_add(8))
     }
 
     /// The base address in a 16-byte system descriptor.
@@ -373,8 +373,8 @@ impl Vcpu<'_> {
 
     /// Sets or clears a TSS descriptor's busy bit.
     pub(crate) fn set_busy(&mut self, d: &Descriptor, busy: bool) -> Result<(), Stop> {
-        let access: u8 = self.load_system(d.at + 5)?;
+        let access: u8 = self.load_system(d.at.wrapping_add(5))?;
         let bit = kind::BUSY as u8;
-        self.store_system(d.at + 5, if busy { access | bit } else { access & !bit })
+        self.store_system(d.at.wrapping_add(5), if busy { access | bit } else { access & !bit })
     }
 }

@@ -27,6 +27,7 @@ const MAX_LARGE: usize = 1 << 12;
 const USER: u64 = 1;
 const GLOBAL: u64 = 2;
 const LARGE_REGION: u64 = !((4 << 20) - 1);
+const HUGE_REGION: u64 = !((1 << 30) - 1);
 
 /// The tables' bookkeeping. The tables themselves lie in the arena.
 pub struct Tlb {
@@ -35,8 +36,10 @@ pub struct Tlb {
     vcpu: u32,
     /// Filled linear pages, with [`USER`] and [`GLOBAL`] in the low bits.
     filled: Vec<u64>,
-    /// 4 MiB-aligned regions that entries of larger pages were filled in.
+    /// 4 MiB-aligned regions that entries of 2 and 4 MiB pages were filled in.
     large: FxHashSet<u64>,
+    /// 1 GiB-aligned regions that entries of 1 GiB pages were filled in.
+    huge: FxHashSet<u64>,
     /// Counts flushes; what was derived from translations is stale when it moved on.
     pub generation: u32,
     /// Walks made for data accesses.
@@ -53,10 +56,12 @@ impl Tlb {
             vcpu,
             filled: Vec::new(),
             large: FxHashSet::default(),
+            huge: FxHashSet::default(),
             generation: 1,
             misses: 0,
         };
-        for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite] {
+        for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite]
+        {
             (0..TLB_ENTRIES as u64).for_each(|i| tlb.set(kind, i, tlb.empty(i)));
         }
         tlb
@@ -86,9 +91,10 @@ impl Tlb {
         unsafe { self.base.write(self.slot(kind, index), delta) }
     }
 
-    /// Makes `page` (a linear page address) lead to the RAM page at arena offset `host`.
-    pub fn fill(&mut self, user: bool, page: u64, host: u32, global: bool, large: bool, writable: bool) {
-        if self.filled.len() >= MAX_FILLED || self.large.len() >= MAX_LARGE {
+    /// Makes `page` (a linear page address, part of a page of `size` bytes) lead to the RAM page at arena offset
+    /// `host`.
+    pub fn fill(&mut self, user: bool, page: u64, host: u32, global: bool, size: u64, writable: bool) {
+        if self.filled.len() >= MAX_FILLED || self.large.len() + self.huge.len() >= MAX_LARGE {
             self.flush_all();
         }
         let (read, write) = kinds(user);
@@ -96,8 +102,10 @@ impl Tlb {
         self.set(read, i, delta);
         self.set(write, i, if writable { delta } else { self.empty(i) });
         self.filled.push(page | if user { USER } else { 0 } | if global { GLOBAL } else { 0 });
-        if large {
-            self.large.insert(page & LARGE_REGION);
+        match size {
+            0x1000 => {}
+            0x4000_0000 => _ = self.huge.insert(page & HUGE_REGION),
+            _ => _ = self.large.insert(page & LARGE_REGION),
         }
     }
 
@@ -125,6 +133,7 @@ impl Tlb {
             self.clear_kind(tagged, tagged & USER != 0);
         }
         self.large.clear();
+        self.huge.clear();
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -143,6 +152,9 @@ impl Tlb {
 
     /// Drops the page that `la` lies in, all of it when it is a large page (INVLPG).
     pub fn flush_page(&mut self, la: u64) {
+        if self.huge.contains(&(la & HUGE_REGION)) {
+            return self.flush_all();
+        }
         let region = la & LARGE_REGION;
         if self.large.contains(&region) {
             (0..1024).for_each(|i| self.clear(region + (i << 12)));

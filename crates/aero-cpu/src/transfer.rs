@@ -201,7 +201,7 @@ impl Vcpu<'_> {
             if at + 7 > u64::from(tr.limit) {
                 return Err(self.raise_code(Vector::INVALID_TSS, ts));
             }
-            let rsp: u64 = self.load_system(tr.base + at)?;
+            let rsp: u64 = self.load_system(tr.base.wrapping_add(at))?;
             if !crate::access::is_canonical(rsp) {
                 return Err(self.raise_code(Vector::STACK, 0));
             }
@@ -230,11 +230,11 @@ impl Vcpu<'_> {
             return Err(self.raise_code(Vector::INVALID_TSS, ts));
         }
         let sp = if wide {
-            u64::from(self.load_system::<u32>(self.wrap(tr.base + sp_at))?)
+            u64::from(self.load_system::<u32>(self.wrap(tr.base.wrapping_add(sp_at)))?)
         } else {
-            u64::from(self.load_system::<u16>(self.wrap(tr.base + sp_at))?)
+            u64::from(self.load_system::<u16>(self.wrap(tr.base.wrapping_add(sp_at)))?)
         };
-        let selector: u16 = self.load_system(self.wrap(tr.base + ss_at))?;
+        let selector: u16 = self.load_system(self.wrap(tr.base.wrapping_add(ss_at)))?;
         if is_null(selector) {
             return Err(self.raise_code(Vector::INVALID_TSS, code(selector)));
         }
@@ -389,7 +389,7 @@ impl Vcpu<'_> {
             flags &= !eflags::NT;
         }
         let step = if wide { 4 } else { 2 };
-        let mut at = self.wrap(tr.base + if wide { 0x20 } else { 0x0e });
+        let mut at = self.wrap(tr.base.wrapping_add(if wide { 0x20 } else { 0x0e }));
         let general: [u64; 8] = core::array::from_fn(|n| self.st.gpr(n as u8));
         for value in [self.st.rip, flags].into_iter().chain(general) {
             if wide {
@@ -397,11 +397,11 @@ impl Vcpu<'_> {
             } else {
                 self.store_system(at, value as u16)?
             }
-            at += step;
+            at = self.wrap(at.wrapping_add(step));
         }
         for n in 0..if wide { 6 } else { 4 } {
             self.store_system(at, self.st.segments[n].selector)?;
-            at += step;
+            at = self.wrap(at.wrapping_add(step));
         }
         Ok(())
     }
@@ -462,7 +462,7 @@ struct TaskState {
 impl TaskState {
     fn load(v: &mut Vcpu<'_>, base: u64, wide: bool) -> Result<Self, Stop> {
         let word = |v: &mut Vcpu<'_>, at: u64| -> Result<u32, Stop> {
-            let la = v.wrap(base + at);
+            let la = v.wrap(base.wrapping_add(at));
             if wide { v.load_system(la) } else { v.load_system::<u16>(la).map(u32::from) }
         };
         let (first, step, count) = if wide { (0x20, 4, 6) } else { (0x0e, 2, 4) };

@@ -89,8 +89,8 @@ pub struct Core {
     pub nmi_pending: bool,
     /// NMIs are blocked until IRET.
     pub nmi_blocked: bool,
-    /// Interrupts are held off for one instruction (STI, MOV SS, POP SS).
-    pub shadow: bool,
+    /// What is held off until one more instruction has run.
+    pub shadow: Shadow,
     /// HLT was executed and nothing has woken the processor.
     pub halted: bool,
     /// Retired instructions.
@@ -101,6 +101,17 @@ pub struct Core {
     pub unknown_msrs: rustc_hash::FxHashSet<u32>,
     /// Times a halted processor was entered, interrupts taken, exceptions raised.
     pub counters: Counters,
+}
+
+/// The interrupt shadow (Intel SDM vol. 3, 6.8.3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shadow {
+    /// None.
+    Open,
+    /// After STI: interrupts.
+    Interrupts,
+    /// After MOV SS and POP SS: interrupts and single-step traps.
+    Traps,
 }
 
 /// Event counts for `--stats`.
@@ -142,6 +153,8 @@ pub struct Vcpu<'a> {
     pub(crate) retired_at_zero: u64,
     /// The exception behind [`Stop::Fault`].
     pub(crate) exception: Exception,
+    /// The instruction delivered an interrupt: TF was taken from it and does not trap.
+    pub(crate) delivered: bool,
     /// The mode that blocks are decoded for.
     pub(crate) mode: Mode,
     pub(crate) tlb: &'a mut Tlb,

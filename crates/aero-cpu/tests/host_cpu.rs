@@ -399,7 +399,7 @@ fn integer_instructions_match_this_processor() {
     let mut guest = Guest::new(host.code as u64);
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
     let forms = forms();
-    let runs = std::env::var("AERO_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(400_000);
+    let runs = std::env::var("AERO_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     let mut failures = Vec::new();
     for _ in 0..runs {
         let form = &forms[rng.below(forms.len() as u64) as usize];

@@ -1,7 +1,7 @@
 //! MOV in its forms, LEA, XCHG, XADD, CMPXCHG, CMOVcc, SETcc, BSWAP, sign extensions, XLAT.
 
 use super::{Ea, Op, offset};
-use crate::op::alu::{Binary, Cmp, Add};
+use crate::op::alu::{Add, Binary, Cmp};
 use crate::state::{eflags, reg};
 use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;

@@ -140,11 +140,7 @@ impl Vcpu<'_> {
     /// #SS(0) for the stack segment, #GP(0) for the others.
     #[cold]
     pub(crate) fn segment_fault(&mut self, segment: u8) -> Stop {
-        if segment == seg::SS {
-            self.raise_code(crate::exception::Vector::STACK, 0)
-        } else {
-            self.gp(0)
-        }
+        if segment == seg::SS { self.raise_code(crate::exception::Vector::STACK, 0) } else { self.gp(0) }
     }
 
     /// Loads a value through a handler's memory operand.

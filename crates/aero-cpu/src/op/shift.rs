@@ -185,4 +185,3 @@ pub fn double_m<T: Word, M: Ea, const LEFT: bool, const BY_CL: bool>(
         r
     })
 }
-

@@ -1,8 +1,9 @@
 //! PUSH, POP and what else moves the stack pointer.
 
 use super::{Ea, Op};
+use crate::exception::Vector;
 use crate::state::{eflags, reg, seg};
-use crate::vcpu::{Stop, Vcpu};
+use crate::vcpu::{Shadow, Stop, Vcpu};
 use crate::word::Word;
 use aero_x86::CodeSize;
 
@@ -40,12 +41,18 @@ impl Vcpu<'_> {
         if self.mode.flat { Ok(sp) } else { self.linear(seg::SS, sp, len, write) }
     }
 
+    /// A stack access at a non-canonical address is #SS(0), whatever else the instruction addresses.
+    #[cold]
+    fn stack_stop(&mut self, stop: Stop) -> Stop {
+        if stop == Stop::NonCanonical { self.raise_code(Vector::STACK, 0) } else { stop }
+    }
+
     /// Pushes one value.
     #[inline(always)]
     pub(crate) fn push<T: Word>(&mut self, value: T) -> Result<(), Stop> {
         let sp = self.st.gpr(reg::RSP).wrapping_sub(T::BYTES.into()) & self.sp_mask();
         let la = self.stack_linear(sp, T::BYTES, true)?;
-        self.store(la, value)?;
+        self.store(la, value).map_err(|stop| self.stack_stop(stop))?;
         self.set_sp(sp);
         Ok(())
     }
@@ -55,14 +62,14 @@ impl Vcpu<'_> {
     pub(crate) fn peek<T: Word>(&mut self, above: u64) -> Result<T, Stop> {
         let sp = self.st.gpr(reg::RSP).wrapping_add(above) & self.sp_mask();
         let la = self.stack_linear(sp, T::BYTES, false)?;
-        self.load(la)
+        self.load(la).map_err(|stop| self.stack_stop(stop))
     }
 
     /// Writes at stack offset RSP - `below`, without moving the stack pointer.
     pub(crate) fn poke<T: Word>(&mut self, below: u64, value: T) -> Result<(), Stop> {
         let sp = self.st.gpr(reg::RSP).wrapping_sub(below) & self.sp_mask();
         let la = self.stack_linear(sp, T::BYTES, true)?;
-        self.store(la, value)
+        self.store(la, value).map_err(|stop| self.stack_stop(stop))
     }
 }
 
@@ -114,7 +121,7 @@ pub fn pop_seg<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.load_segment(op.dst, selector)?;
     v.add_sp(T::BYTES.into());
     if op.dst == seg::SS {
-        v.hold_interrupts();
+        v.hold_interrupts(Shadow::Traps);
     }
     v.st.rip = v.next_rip(op);
     Err(Stop::Branch)
@@ -158,7 +165,7 @@ pub fn enter<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     for i in 1..level {
         let bp = v.st.gpr(reg::RBP).wrapping_sub(bytes * i) & v.sp_mask();
         let la = v.stack_linear(bp, T::BYTES, false)?;
-        let display: T = v.load(la)?;
+        let display: T = v.load(la).map_err(|stop| v.stack_stop(stop))?;
         below += bytes;
         v.poke(below, display)?;
     }
@@ -169,7 +176,7 @@ pub fn enter<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let sp = sp0.wrapping_sub(below + size) & v.sp_mask();
     // The final stack pointer must be writable (Intel SDM vol. 2A, ENTER).
     let la = v.stack_linear(sp, T::BYTES, true)?;
-    v.probe_write(la, T::BYTES)?;
+    v.probe_write(la, T::BYTES).map_err(|stop| v.stack_stop(stop))?;
     v.st.set_reg(reg::RBP * 8, T::trunc(frame));
     v.set_sp(sp);
     Ok(())
@@ -179,7 +186,7 @@ pub fn enter<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 pub fn leave<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     let bp = v.st.gpr(reg::RBP) & v.sp_mask();
     let la = v.stack_linear(bp, T::BYTES, false)?;
-    let value: T = v.load(la)?;
+    let value: T = v.load(la).map_err(|stop| v.stack_stop(stop))?;
     v.set_sp(bp.wrapping_add(T::BYTES.into()));
     v.st.set_reg(reg::RBP * 8, value);
     Ok(())

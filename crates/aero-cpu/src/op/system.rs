@@ -6,7 +6,7 @@ use crate::bind;
 use crate::exception::Vector;
 use crate::segments::{is_null, kind, rpl};
 use crate::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
-use crate::vcpu::{Mode, Stop, Vcpu};
+use crate::vcpu::{Mode, Shadow, Stop, Vcpu};
 use crate::word::Word;
 use aero_x86::{CodeSize, Insn, Mnemonic, Operand};
 
@@ -138,8 +138,8 @@ impl Vcpu<'_> {
     }
 
     /// Holds interrupts off for one instruction. Twice in a row holds only once.
-    pub(crate) fn hold_interrupts(&mut self) {
-        self.core.shadow = true;
+    pub(crate) fn hold_interrupts(&mut self, shadow: Shadow) {
+        self.core.shadow = shadow;
         self.attention = true;
     }
 
@@ -282,7 +282,7 @@ fn sti(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     may_change_if(v)?;
     if v.st.eflags & eflags::IF == 0 {
         v.st.eflags |= eflags::IF;
-        v.hold_interrupts();
+        v.hold_interrupts(Shadow::Interrupts);
     }
     v.finish(op)
 }
@@ -505,7 +505,7 @@ fn register_to_segment<const MEMORY: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<
     let selector = if MEMORY { v.load_ea::<u16, Any>(op)? } else { v.st.reg(op.src) };
     v.load_segment(op.dst, selector)?;
     if op.dst == seg::SS {
-        v.hold_interrupts();
+        v.hold_interrupts(Shadow::Traps);
     }
     v.finish(op)
 }

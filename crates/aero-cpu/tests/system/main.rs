@@ -10,4 +10,5 @@ mod modes;
 mod paging;
 mod privilege;
 mod registers;
+mod stepping;
 mod tasks;

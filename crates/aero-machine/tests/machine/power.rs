@@ -118,3 +118,33 @@ fn reset_leads_out_of_a_triple_fault() {
         m.reset().expect("the kernel loads again");
     }
 }
+
+#[test]
+fn power_button_raises_the_system_control_interrupt() {
+    use crate::kernel::Reg::Eax;
+    const PWRBTN: u16 = 1 << 8;
+    let mut m = machine(program(Mode::Long, |a| {
+        // IRQ 9.
+        a.handler(0x29, |a| {
+            a.inw(0x600);
+            a.record(Eax);
+            a.out16(0x600, PWRBTN);
+            a.out(0xa0, 0x20);
+            a.end_of_interrupt();
+        });
+        a.lidt();
+        a.start_pic(1 << 2 | 1 << 9);
+        a.out(0xb2, 0xf1);
+        a.out16(0x602, PWRBTN);
+        a.sti();
+        a.halt_for_ever();
+    }));
+    assert_eq!(run(&mut m), Exit::Idle { until: None });
+    for presses in 1..3 {
+        m.power_button();
+        assert_eq!(run(&mut m), Exit::Idle { until: None });
+        let seen = crate::kernel::results(&m, 3);
+        let pressed = seen.iter().filter(|s| **s & u32::from(PWRBTN) != 0).count();
+        assert_eq!(pressed, presses, "{seen:x?}");
+    }
+}
