@@ -105,6 +105,7 @@ impl Cpu {
             at: 0,
             charged: 0,
             retired_at_zero,
+            timer_at_entry: self.core.lapic.next_deadline(),
             exception: Exception { vector: Vector(0), code: None, address: 0 },
             delivered: false,
             mode: mode_of(st),
@@ -164,7 +165,7 @@ fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Option<Exit> {
     if v.mem.code_was_modified() {
         v.core.counters.code_invalidations += cache.drop_modified(v.mem);
     }
-    if v.bus.needs_attention() {
+    if v.bus.needs_attention() || v.timer_came_nearer() {
         return Some(Exit::Attention);
     }
     if v.st.budget <= 0 {

@@ -151,6 +151,8 @@ pub struct Vcpu<'a> {
     pub(crate) charged: u32,
     /// Budget when this run began, with what was retired before it.
     pub(crate) retired_at_zero: u64,
+    /// When the local APIC's timer was due as this run began: the budget was made for that.
+    pub(crate) timer_at_entry: Option<u64>,
     /// The exception behind [`Stop::Fault`].
     pub(crate) exception: Exception,
     /// The instruction delivered an interrupt: TF was taken from it and does not trap.
@@ -273,6 +275,15 @@ impl Vcpu<'_> {
             _ => {}
         }
         self.attention = true;
+    }
+
+    /// Whether the guest has armed the local APIC's timer for a time before the one that the budget was made for.
+    pub(crate) fn timer_came_nearer(&self) -> bool {
+        match (self.core.lapic.next_deadline(), self.timer_at_entry) {
+            (Some(next), Some(then)) => next < then,
+            (next, None) => next.is_some(),
+            (None, Some(_)) => false,
+        }
     }
 
     /// Re-derives what depends on CR0, EFER, CS, SS, DS, ES and the CPL. Call after changing any of them.
