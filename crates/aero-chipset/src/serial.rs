@@ -52,12 +52,18 @@ impl Serial {
         self.wire.len()
     }
 
-    /// Fills the receiver from the wire and drives the interrupt line.
+    /// Drives the line, then lets waiting characters in and drives it again: what a read has cleared is seen as a falling
+    /// edge before the next character raises it, as on a wire that takes its time.
     fn settle(&mut self, cx: &mut Cx<'_>) {
+        self.drive(cx);
         while self.uart.can_receive() {
-            let Some(character) = self.wire.pop_front() else { break };
+            let Some(character) = self.wire.pop_front() else { return };
             self.uart.receive(character);
+            self.drive(cx);
         }
+    }
+
+    fn drive(&self, cx: &mut Cx<'_>) {
         cx.set_irq(self.irq, self.uart.interrupt() && self.uart.out2());
     }
 }

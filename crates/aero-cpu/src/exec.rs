@@ -95,6 +95,7 @@ impl Cpu {
         // SAFETY: the state block is plain data in the arena; nothing else refers to it while `Vcpu` lives, since
         // guest addresses lead to RAM pages and the guard page only.
         let st = unsafe { &mut *place };
+        let budget = budget.min(i64::MAX as u64);
         st.budget = budget as i64;
         let retired_at_zero = self.core.retired.wrapping_add(budget);
         let mut v = Vcpu {

@@ -115,7 +115,6 @@ fn budget_is_exact() {
 }
 
 #[test]
-#[ignore = "hangs: aero_cpu::Cpu::run takes a budget over i64::MAX for a negative one"]
 fn unlimited_budget_runs_to_the_exit_with_no_timer_armed() {
     let kernel = program(Mode::Long, |a| {
         a.repeat(Ecx, 1000, |_| {});
@@ -191,7 +190,6 @@ fn start_apic_timer(a: &mut Asm, ns: u32) {
 }
 
 #[test]
-#[ignore = "late: arming the local APIC's timer does not end the slice (aero_cpu: lapic_action, WRMSR)"]
 fn counter_is_interrupted_by_the_apic_timer_at_the_same_count_in_every_slicing() {
     let start = |a: &mut Asm| start_apic_timer(a, 100_000);
     let end = |a: &mut Asm| a.store_imm(LAPIC + 0xb0, 0);
@@ -199,7 +197,6 @@ fn counter_is_interrupted_by_the_apic_timer_at_the_same_count_in_every_slicing()
 }
 
 #[test]
-#[ignore = "late: arming the local APIC's timer does not end the slice (aero_cpu: lapic_action, WRMSR)"]
 fn apic_timer_armed_while_a_later_timer_runs_is_not_late() {
     let start = |a: &mut Asm| {
         a.start_counter(0, 2, 0);
@@ -212,7 +209,6 @@ fn apic_timer_armed_while_a_later_timer_runs_is_not_late() {
 
 /// Eight deadlines of 200,000 TSC ticks each (100 us), armed anew by the handler.
 #[test]
-#[ignore = "late: arming the local APIC's timer does not end the slice (aero_cpu: lapic_action, WRMSR)"]
 fn counter_is_interrupted_by_tsc_deadlines_at_the_same_count_in_every_slicing() {
     const DEADLINE: u32 = 0x6e0;
     fn arm(a: &mut Asm) {

@@ -90,7 +90,6 @@ fn received_byte_interrupts_through_the_pic() {
 
 /// Without FIFOs a character takes its time on the wire, so that the line has fallen before the next one raises it.
 #[test]
-#[ignore = "the next byte is in the receiver before the line has fallen: no second edge"]
 fn every_byte_interrupts_while_the_fifos_are_off() {
     let kernel = program(Mode::Protected, |a| {
         a.handler(0x24, |a| {
