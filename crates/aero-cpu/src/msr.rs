@@ -199,7 +199,7 @@ impl Vcpu<'_> {
 }
 
 /// TSC ticks at `ns` of virtual time.
-fn ticks(ns: u64) -> u64 {
+pub fn ticks(ns: u64) -> u64 {
     (u128::from(ns) * u128::from(TSC_MHZ) / 1000) as u64
 }
 

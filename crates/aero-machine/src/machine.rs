@@ -90,8 +90,11 @@ impl Machine {
     /// As for [`Machine::new`].
     pub fn reset(&mut self) -> Result<(), BuildError> {
         self.fault = None;
+        let now = self.now();
         for cpu in &mut self.cpus {
             cpu.reset(&mut self.mem);
+            // RESET clears the time-stamp counter (Intel SDM vol. 3, 18.17); virtual time goes on.
+            cpu.core.tsc_offset = aero_cpu::msr::ticks(now.0).wrapping_neg();
         }
         self.world.reset(&mut self.mem);
         boot::load(&mut self.cpus, &mut self.mem, &self.boot)

@@ -26,7 +26,7 @@ pub struct AllocError {
 
 impl core::fmt::Display for AllocError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let mib = self.ram >> 20;
+        let mib = self.ram.div_ceil(1 << 20);
         if self.ram > MAX_RAM {
             write!(
                 f,

@@ -1,6 +1,7 @@
 //! How a run ends: exit, power-off, reset, triple fault.
 
-use crate::kernel::{Asm, MODES, Mode, machine, program, run};
+use crate::kernel::Reg::Eax;
+use crate::kernel::{Asm, MODES, Mode, finish, machine, program, results, run};
 use aero_machine::Exit;
 
 /// A machine that runs `body` after it has said something.
@@ -147,4 +148,18 @@ fn power_button_raises_the_system_control_interrupt() {
         let pressed = seen.iter().filter(|s| **s & u32::from(PWRBTN) != 0).count();
         assert_eq!(pressed, presses, "{seen:x?}");
     }
+}
+
+#[test]
+fn reset_restarts_the_time_stamp_counter() {
+    let mut m = machine(program(Mode::Long, |a| {
+        a.rdtsc();
+        a.record(Eax);
+        a.exit(0);
+    }));
+    finish(&mut m);
+    let first = results(&m, 1)[0];
+    m.reset().expect("the same kernel");
+    finish(&mut m);
+    assert!(results(&m, 1)[0] <= first, "{} after {first}", results(&m, 1)[0]);
 }
