@@ -155,7 +155,10 @@ impl Vcpu<'_> {
     /// The physical address of an instruction byte, `None` if it is not RAM: arena offset and page.
     pub fn translate_fetch(&mut self, la: u64, user: bool) -> Result<Option<u32>, Stop> {
         let access = Access { write: false, user, fetch: true };
-        match mmu::walk(self.st, self.mem, la, access) {
+        let walked = mmu::walk(self.st, self.mem, la, access);
+        // Accessed and dirty bits may lie beside code.
+        self.attention |= self.mem.code_was_modified();
+        match walked {
             Ok(page) => Ok(self.mem.offset_of(Gpa(page.base | la & 0xfff))),
             Err(f) => Err(self.page_fault(la, f.0)),
         }
@@ -248,7 +251,9 @@ impl Vcpu<'_> {
             return Ok(Place::Ram(at));
         }
         self.tlb.misses += 1;
-        let page = match mmu::walk(self.st, self.mem, la, Access { write, user, fetch: false }) {
+        let walked = mmu::walk(self.st, self.mem, la, Access { write, user, fetch: false });
+        self.attention |= self.mem.code_was_modified();
+        let page = match walked {
             Ok(page) => page,
             Err(f) => return Err(self.page_fault(la, f.0)),
         };

@@ -109,6 +109,7 @@ impl Cpu {
             timer_at_entry: self.core.lapic.next_deadline(),
             exception: Exception { vector: Vector(0), code: None, address: 0 },
             delivered: false,
+            stepping: false,
             mode: mode_of(st),
             st,
             tlb: &mut self.tlb,
@@ -228,11 +229,9 @@ fn single_step(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<(), Stop> {
     v.core.shadow = Shadow::Open;
     v.attention = false;
     v.delivered = false;
-    // A repeat may use what budget there is: one iteration now.
-    let rest = v.st.budget - 1;
-    v.st.budget = 1;
+    v.stepping = true;
     let done = execute(v, ops);
-    v.st.budget += rest;
+    v.stepping = false;
     v.attention = true;
     let trap = tracing && !v.delivered && v.core.shadow != Shadow::Traps;
     match done {

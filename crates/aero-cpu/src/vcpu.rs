@@ -157,6 +157,8 @@ pub struct Vcpu<'a> {
     pub(crate) exception: Exception,
     /// The instruction delivered an interrupt: TF was taken from it and does not trap.
     pub(crate) delivered: bool,
+    /// One instruction runs by itself: a repeat does one iteration.
+    pub(crate) stepping: bool,
     /// The mode that blocks are decoded for.
     pub(crate) mode: Mode,
     pub(crate) tlb: &'a mut Tlb,

@@ -111,7 +111,7 @@ pub const FUNCTIONS: [(Bdf, Dev); 3] = [
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 20] = [
+pub const PORTS: [(u16, u16, Dev, u8); 19] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -131,7 +131,6 @@ pub const PORTS: [(u16, u16, Dev, u8); 20] = [
     (RESET_PORT, 1, Dev::ResetControl, 0),
     (0xcfa, 6, Dev::PciHost, 0),
     (0xed, 1, Dev::PostPort, 0),
-    (0xe9, 1, Dev::DebugCon, 0),
 ];
 
 /// Ports that nobody answers and nobody wonders about: probed by every Linux boot (floppy, second to fourth serial

@@ -30,7 +30,7 @@ pub(crate) struct World {
     pub lines: Lines,
     pub clock: Clock,
     pub typist: Typist,
-    /// Interrupt commands of local APICs, with the sender's APIC id: delivered by the machine.
+    /// Interrupt commands of local APICs, delivered by the machine.
     pub ipis: Vec<Icr>,
     debug_exit: Option<u16>,
     debugcon: Option<u16>,
@@ -148,7 +148,6 @@ impl World {
                 Dev::PciHost if port > RESET_PORT => (dev, At::new(0, u64::from(port - 0xcf8))),
                 _ => (dev, at),
             })
-            .filter(|(dev, _)| *dev != Dev::DebugCon)
     }
 
     fn config_access(&mut self, at: At, width: Width) -> Option<aero_chipset::i440fx::ConfigAccess> {

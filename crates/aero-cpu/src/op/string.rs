@@ -204,7 +204,7 @@ pub fn once<T: Word, S: Step>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 /// With REP, REPE (`WHILE` true) or REPNE. The last instruction of its block, so that all budget left is its own.
 pub fn repeat<T: Word, S: Step, const WHILE: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let mut count = v.st.gpr(reg::RCX) & op.address_mask();
-    let allowed = v.st.budget.max(0) as u64 + 1;
+    let allowed = if v.stepping { 1 } else { v.st.budget.max(0) as u64 + 1 };
     let mut done = 0;
     let result = loop {
         if count == 0 {
@@ -221,6 +221,8 @@ pub fn repeat<T: Word, S: Step, const WHILE: bool>(v: &mut Vcpu<'_>, op: &Op) ->
             Ok(n) => {
                 done += n;
                 count -= n;
+                // Charged at once, so that the next iteration's device access has its own time.
+                v.st.budget -= n as i64;
                 v.set_address_reg(op, reg::RCX, count);
             }
             Err(stop) => break Err(stop),
@@ -229,19 +231,16 @@ pub fn repeat<T: Word, S: Step, const WHILE: bool>(v: &mut Vcpu<'_>, op: &Op) ->
             break Ok(true);
         }
     };
-    // One iteration is charged already.
     match result {
         Ok(finished) => {
-            v.st.budget -= done.saturating_sub(1) as i64;
+            // The block's charge has paid for one iteration already.
+            v.st.budget += done.min(1) as i64;
             if !finished {
                 return Err(Stop::Again);
             }
             v.st.rip = v.next_rip(op);
             Err(Stop::Branch)
         }
-        Err(stop) => {
-            v.st.budget -= done as i64;
-            Err(stop)
-        }
+        Err(stop) => Err(stop),
     }
 }

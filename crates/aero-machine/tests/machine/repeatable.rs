@@ -1,6 +1,6 @@
 //! Runs under the instruction-count clock are the same, however they are cut.
 
-use crate::kernel::Reg::{Eax, Ebx, Ecx, Esi};
+use crate::kernel::Reg::{Eax, Ebx, Ecx, Edi, Edx, Esi};
 use crate::kernel::{Asm, COM1, MODES, Mode, When, machine, program, results, run_in_slices};
 use aero_machine::Exit;
 
@@ -270,4 +270,50 @@ fn interrupt_sent_to_oneself_is_taken_at_the_next_instruction() {
         assert_eq!(results(&m, 2), [0, 0], "{budget} instructions at a time");
         assert_eq!(m.stats().cpu.interrupts, 1);
     }
+}
+
+/// What `kernel` has recorded, for slices of several lengths: the same.
+fn assert_same_results(kernel: &[u8], count: usize) {
+    let seen = SLICES.map(|budget| {
+        let mut m = machine(kernel.to_vec());
+        assert_eq!(run_in_slices(&mut m, budget), Exit::DebugExit(1));
+        results(&m, count)
+    });
+    assert!(seen.windows(2).all(|w| w[0] == w[1]), "{seen:?}");
+}
+
+#[test]
+fn time_in_the_shadow_of_sti_is_the_same_in_every_slicing() {
+    for mode in MODES {
+        let kernel = program(mode, |a| {
+            for _ in 0..4 {
+                a.cli();
+                a.sti();
+                a.rdtsc();
+                a.record(Eax);
+            }
+            a.exit(0);
+        });
+        assert_same_results(&kernel, 4);
+    }
+}
+
+#[test]
+fn each_iteration_of_a_repeated_input_has_its_own_time() {
+    const BUFFER: u32 = 0x30_0000;
+    const COUNT: u32 = 64;
+    let kernel = program(Mode::Protected, |a| {
+        // Counter 0 counts down; its bytes are read in turn.
+        a.start_counter(0, 2, 0);
+        a.mov_imm(Edi, BUFFER);
+        a.mov_imm(Ecx, COUNT);
+        a.mov_imm(Edx, 0x40);
+        a.raw(&[0xfc, 0xf3, 0x6c]);
+        for n in 0..COUNT / 4 {
+            a.load(Eax, BUFFER + n * 4);
+            a.record(Eax);
+        }
+        a.exit(0);
+    });
+    assert_same_results(&kernel, (COUNT / 4) as usize);
 }
