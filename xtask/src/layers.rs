@@ -32,13 +32,15 @@ const LAYERS: &[(&str, u8)] = &[
     ("aero-machine", 4),
     ("aero-wasm", 5),
     ("aero-jit-wasmtime", 5),
+    ("aero-cpu-test", 5),
     ("aero-cli", 5),
     ("aero-gateway", 5),
     ("xtask", 6),
 ];
 
 /// Arrows within a layer that are wanted.
-const SIDEWAYS: &[(&str, &str)] = &[("aero-jit", "aero-cpu"), ("aero-cli", "aero-jit-wasmtime")];
+const SIDEWAYS: &[(&str, &str)] =
+    &[("aero-jit", "aero-cpu"), ("aero-cli", "aero-jit-wasmtime"), ("aero-cli", "aero-cpu-test")];
 
 /// Crates that may depend on these few only, whatever their layer.
 const NARROW: &[(&str, &[&str])] =

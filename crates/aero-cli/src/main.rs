@@ -27,8 +27,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let options::Cli { command: options::Command::Run(args) } = cli;
-    match args.resolve(std::env::args_os()).and_then(|options| runner::run(&options)) {
+    let done = match cli.command {
+        options::Command::Run(args) => {
+            args.resolve(std::env::args_os()).and_then(|options| runner::run(&options))
+        }
+        options::Command::CpuTest(test) => test.run().map(|same| u8::from(!same)),
+    };
+    match done {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("aero: {error:#}");

@@ -4,7 +4,7 @@
 //! unless the command line has that option, and everything is parsed again: one parser, one set of messages.
 
 use crate::script::{self, Script};
-use aero_machine::REPEATABLE_RTC;
+use aero_machine::{CpuChoice, REPEATABLE_RTC};
 use anyhow::{Context as _, anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -49,6 +49,9 @@ pub enum Command {
     /// Start a machine
     #[command(after_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
+    /// Prove the processor against real ones and other emulators
+    #[command(subcommand)]
+    CpuTest(aero_cpu_test::Test),
 }
 
 /// The arguments of `aero run`.
@@ -75,6 +78,9 @@ pub struct RunArgs {
     /// Guest memory, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "The machine")]
     memory: Size,
+    /// Processor model: win7, core2 or max; with ,strict-msr unknown MSRs fault
+    #[arg(long, value_name = "MODEL[,strict-msr]", default_value = "win7", help_heading = "The machine")]
+    cpu: CpuOption,
     /// Guest time: realtime, or icount[=MIPS] for runs that repeat exactly
     #[arg(long, value_name = "CLOCK", default_value = "realtime", help_heading = "The machine")]
     clock: Clock,
@@ -134,6 +140,7 @@ pub struct RunOptions {
     pub append: String,
     /// Bytes.
     pub memory: u64,
+    pub cpu: CpuChoice,
     pub clock: Clock,
     pub rtc: Rtc,
     pub vga: bool,
@@ -177,6 +184,7 @@ impl RunArgs {
             initrd: self.initrd,
             append: self.append,
             memory: self.memory.0,
+            cpu: self.cpu.0,
             clock: self.clock,
             rtc,
             vga: self.vga == Vga::Std,
@@ -192,6 +200,28 @@ impl RunArgs {
             max_insns: self.max_insns,
             stats: self.stats,
         })
+    }
+}
+
+/// `--cpu`.
+#[derive(Clone, Debug)]
+struct CpuOption(CpuChoice);
+
+impl FromStr for CpuOption {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let mut words = s.split(',');
+        let model = words.next().unwrap_or_default().to_owned();
+        let mut choice = CpuChoice { model, ..CpuChoice::default() };
+        choice.find().map_err(|e| e.to_string())?;
+        for word in words {
+            match word {
+                "strict-msr" => choice.strict_msr = true,
+                _ => return Err(format!("'{word}' is not known after the model; strict-msr is")),
+            }
+        }
+        Ok(Self(choice))
     }
 }
 
@@ -233,8 +263,10 @@ fn with_config(file: &Path, line: Vec<OsString>) -> anyhow::Result<RunArgs> {
     arguments.extend(line.into_iter().skip(2));
     let matches =
         Cli::command().try_get_matches_from(arguments).map_err(|e| anyhow!("{name}: {}", first_line(&e)))?;
-    let Cli { command: Command::Run(args) } = Cli::from_arg_matches(&matches)?;
-    Ok(*args)
+    match Cli::from_arg_matches(&matches)?.command {
+        Command::Run(args) => Ok(*args),
+        Command::CpuTest(_) => unreachable!("the arguments begin with run"),
+    }
 }
 
 /// The values of a TOML entry as arguments; a list repeats the option. `None` for tables and the like.
@@ -454,7 +486,7 @@ mod tests {
 
     fn parse(line: &[&str]) -> anyhow::Result<RunOptions> {
         let line: Vec<OsString> = ["aero", "run"].iter().chain(line).map(OsString::from).collect();
-        let Cli { command: Command::Run(args) } = Cli::try_parse_from(&line)?;
+        let Command::Run(args) = Cli::try_parse_from(&line)?.command else { panic!("not run") };
         args.resolve(line.into_iter())
     }
 

@@ -407,6 +407,7 @@ fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
 
 fn config(options: &RunOptions) -> Config {
     Config {
+        cpu: options.cpu.clone(),
         memory: options.memory,
         clock: match options.clock {
             Clock::Realtime => ClockConfig::Realtime,
@@ -434,6 +435,7 @@ fn blamed(error: &BuildError, options: &RunOptions) -> String {
     let option = match (error, &options.initrd) {
         (BuildError::Memory(_), _) => format!("--memory {}", bytes(options.memory)),
         (BuildError::Mips(_), _) => "--clock".to_owned(),
+        (BuildError::Model(_), _) => "--cpu".to_owned(),
         (BuildError::Load(LoadError::InitrdDoesNotFit { .. }), Some(file)) => {
             format!("--initrd {}", file.display())
         }

@@ -156,6 +156,7 @@ impl BlockCache {
             self.clear(v.mem);
         }
         v.core.counters.blocks_decoded += 1;
+        let features = v.core.config.model.features;
         let start = self.ops.len();
         let mut end = 0u32;
         let mut second = None;
@@ -163,12 +164,12 @@ impl BlockCache {
         while self.ops.len() - start < MAX_BLOCK && end < in_page {
             let mut bytes = [0; MAX_LEN];
             let have = fetch(v.mem, at + end, (in_page - end) as usize, &mut bytes);
-            let decoded = match decode(&bytes[..have], v.mode.code) {
+            let decoded = match decode(&bytes[..have], v.mode.code, features) {
                 Err(DecodeError::Truncated) if have < MAX_LEN && end == 0 => {
                     let next = next_page(v, la);
                     second = v.translate_fetch(next, v.st.cpl == 3)?;
                     let more = second.map_or(0, |s| fetch(v.mem, s, MAX_LEN - have, &mut bytes[have..]));
-                    decode(&bytes[..have + more], v.mode.code)
+                    decode(&bytes[..have + more], v.mode.code, features)
                 }
                 Err(DecodeError::Truncated) if have < MAX_LEN => break,
                 other => other,

@@ -8,7 +8,7 @@ use crate::lapic::LocalApic;
 use crate::op::Op;
 use crate::state::{CpuState, Segment, eflags, seg};
 use crate::tlb::Tlb;
-use crate::vcpu::{Bus, Core, Counters, Shadow, Stop, Vcpu, mode_of};
+use crate::vcpu::{Bus, Core, Counters, CpuConfig, Shadow, Stop, Vcpu, mode_of};
 use aero_mem::GuestMemory;
 use aero_x86::slot;
 
@@ -35,8 +35,9 @@ pub struct Cpu {
 
 impl Cpu {
     /// A processor in power-on state.
-    pub fn new(mem: &mut GuestMemory, id: u8) -> Self {
+    pub fn new(mem: &mut GuestMemory, id: u8, config: CpuConfig) -> Self {
         let core = Core {
+            config,
             id,
             lapic: LocalApic::new(id),
             nmi_pending: false,

@@ -35,4 +35,4 @@ pub mod word;
 pub mod x87;
 
 pub use exec::{Cpu, Exit};
-pub use vcpu::{Bus, Counters};
+pub use vcpu::{Bus, Counters, CpuConfig};

@@ -85,6 +85,12 @@ pub mod cr0 {
 
 /// CR4 bits.
 pub mod cr4 {
+    use aero_x86::{Feature, Features};
+
+    /// Virtual-8086 mode extensions.
+    pub const VME: u64 = 1 << 0;
+    /// Protected-mode virtual interrupts.
+    pub const PVI: u64 = 1 << 1;
     /// RDTSC is for CPL 0.
     pub const TSD: u64 = 1 << 2;
     /// Debugging extensions: DR4 and DR5 fault.
@@ -103,8 +109,45 @@ pub mod cr4 {
     pub const OSFXSR: u64 = 1 << 9;
     /// SSE exceptions raise #XM.
     pub const OSXMMEXCPT: u64 = 1 << 10;
-    /// The bits that this processor lets software set; the others fault.
-    pub const ALL: u64 = TSD | DE | PSE | PAE | MCE | PGE | PCE | OSFXSR | OSXMMEXCPT;
+    /// SLDT, SIDT, SGDT, STR, SMSW are for CPL 0.
+    pub const UMIP: u64 = 1 << 11;
+    /// RDFSBASE and its kin.
+    pub const FSGSBASE: u64 = 1 << 16;
+    /// Process-context identifiers.
+    pub const PCIDE: u64 = 1 << 17;
+    /// XSAVE and its kin, XCR0.
+    pub const OSXSAVE: u64 = 1 << 18;
+    /// Supervisors do not fetch from user pages.
+    pub const SMEP: u64 = 1 << 20;
+    /// Supervisors do not access user pages, unless AC is set.
+    pub const SMAP: u64 = 1 << 21;
+    /// Protection keys of user pages.
+    pub const PKE: u64 = 1 << 22;
+    /// Protection keys of supervisor pages.
+    pub const PKS: u64 = 1 << 24;
+
+    /// The bits that a processor with `features` lets software set; the others fault.
+    pub fn legal(features: Features) -> u64 {
+        const ALWAYS: u64 = TSD | MCE | PCE | OSXMMEXCPT;
+        const GATED: [(Feature, u64); 15] = [
+            (Feature::Vme, VME | PVI),
+            (Feature::De, DE),
+            (Feature::Pse, PSE),
+            (Feature::Pae, PAE),
+            (Feature::Pge, PGE),
+            (Feature::Fxsr, OSFXSR),
+            (Feature::Umip, UMIP),
+            (Feature::Fsgsbase, FSGSBASE),
+            (Feature::Pcid, PCIDE),
+            (Feature::Xsave, OSXSAVE),
+            (Feature::Smep, SMEP),
+            (Feature::Smap, SMAP),
+            (Feature::Pku, PKE),
+            (Feature::Pks, PKS),
+            (Feature::Sse, OSXMMEXCPT),
+        ];
+        GATED.iter().filter(|(f, _)| features.has(*f)).fold(ALWAYS, |bits, (_, bit)| bits | bit)
+    }
 }
 
 /// EFER bits.
@@ -286,6 +329,10 @@ pub struct Msrs {
     pub mcg_status: u64,
     /// IA32_MCG_CTL.
     pub mcg_ctl: u64,
+    /// IA32_XSS: the supervisor state components that XSAVES handles.
+    pub xss: u64,
+    /// IA32_PKRS: protection-key rights of supervisor pages.
+    pub pkrs: u64,
     /// CTL, STATUS, ADDR, MISC of each machine-check bank.
     pub mc_banks: [[u64; 4]; 10],
 }
@@ -335,6 +382,12 @@ pub struct CpuState {
     pub xmm: [[u64; 2]; 16],
     /// SSE control and status.
     pub mxcsr: u32,
+    /// The upper halves of the YMM registers.
+    pub ymm_high: [[u64; 2]; 16],
+    /// XCR0: the state components that XSAVE handles and AVX may use.
+    pub xcr0: u64,
+    /// Protection-key rights of user pages.
+    pub pkru: u32,
 }
 
 const _: () = assert!(size_of::<CpuState>() <= aero_mem::VCPU_STATE_SIZE as usize);
@@ -373,6 +426,9 @@ impl CpuState {
             fpu: Fpu::default(),
             xmm: [[0; 2]; 16],
             mxcsr: 0x1f80,
+            ymm_high: [[0; 2]; 16],
+            xcr0: 1,
+            pkru: 0,
         };
         state.set_gpr(reg::RDX, 0x0002_06a7);
         state.set_arith(0);

@@ -6,6 +6,7 @@ use crate::state::{CpuState, Segment, cr0, seg};
 use crate::tlb::Tlb;
 use aero_mem::{ArenaPtr, GuestMemory};
 use aero_x86::CodeSize;
+use aero_x86::cpuid::Model;
 
 /// The world around a processor, as the machine provides it. `when` counts the instructions that this processor has
 /// retired before the one under way, so that virtual time is exact in the middle of a block.
@@ -79,8 +80,28 @@ impl Mode {
     }
 }
 
+/// What a processor is made as.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuConfig {
+    /// What CPUID shows and what exists.
+    pub model: &'static Model,
+    /// Unknown MSRs fault; otherwise they read zero and swallow writes.
+    pub strict_msr: bool,
+    /// Where RDRAND and RDSEED begin.
+    pub seed: u64,
+}
+
+impl CpuConfig {
+    /// A processor of `model` with the defaults of everything else.
+    pub fn of(model: &'static Model) -> Self {
+        Self { model, strict_msr: false, seed: 0 }
+    }
+}
+
 /// What belongs to the processor besides its architectural state.
 pub struct Core {
+    /// What it was made as.
+    pub config: CpuConfig,
     /// Its number; 0 is the bootstrap processor.
     pub id: u8,
     /// Its local APIC.

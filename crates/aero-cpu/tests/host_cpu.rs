@@ -156,7 +156,7 @@ const DATA: u64 = 0x9000;
 impl Guest {
     fn new(linear: u64) -> Self {
         let mut mem = GuestMemory::new(2 << 20, 1).expect("2 MiB");
-        let mut cpu = Cpu::new(&mut mem, 0);
+        let mut cpu = Cpu::new(&mut mem, 0, aero_cpu::CpuConfig::of(&aero_x86::cpuid::MAX));
         let mut entry = |table: u64, index: u64, value: u64| {
             mem.write(Gpa(table + (index & 0x1ff) * 8), &(value | 7).to_le_bytes()).expect("RAM");
         };

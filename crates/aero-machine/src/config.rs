@@ -1,5 +1,6 @@
 //! What a machine is made of, as plain data.
 
+use aero_x86::cpuid::{MODELS, Model};
 use serde::{Deserialize, Serialize};
 
 /// What a real-time clock says at power-on unless told: 2026-01-01 00:00:00 UTC, in seconds since 1970. Repeatable
@@ -12,6 +13,8 @@ pub const REPEATABLE_RTC: u64 = 1_767_225_600;
 pub struct Config {
     /// Bytes of guest RAM.
     pub memory: u64,
+    /// What the processors are.
+    pub cpu: CpuChoice,
     /// How virtual time passes.
     pub clock: ClockConfig,
     /// What the real-time clock says at power-on, in seconds since 1970.
@@ -28,12 +31,40 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             memory: 1 << 30,
+            cpu: CpuChoice::default(),
             clock: ClockConfig::Realtime,
             rtc: REPEATABLE_RTC,
             debug_exit: None,
             debugcon: None,
             vga: true,
         }
+    }
+}
+
+/// Which processor, by the name of its model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CpuChoice {
+    /// One of [`aero_x86::cpuid::MODELS`].
+    pub model: String,
+    /// Unknown MSRs raise #GP; otherwise they read zero and swallow writes.
+    pub strict_msr: bool,
+}
+
+impl Default for CpuChoice {
+    fn default() -> Self {
+        Self { model: aero_x86::cpuid::WIN7.name.to_owned(), strict_msr: false }
+    }
+}
+
+impl CpuChoice {
+    /// The model that is meant.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn find(&self) -> Result<&'static Model, BuildError> {
+        let found = MODELS.iter().find(|m| m.name == self.model);
+        found.copied().ok_or_else(|| BuildError::Model(self.model.clone()))
     }
 }
 
@@ -73,4 +104,7 @@ pub enum BuildError {
     /// A number out of range.
     #[error("the instruction-count clock runs at 1 to 100000 MIPS, not at {0}")]
     Mips(u32),
+    /// No such processor.
+    #[error("there is no CPU model '{0}'; there are {known}", known = MODELS.map(|m| m.name).join(", "))]
+    Model(String),
 }

@@ -7,7 +7,7 @@ use crate::layout::Dev;
 use crate::world::{Unclaimed, World};
 use aero_bus::{PowerRequest, VmTime};
 use aero_cpu::lapic::{Delivery, DeliveryMode, Icr, Message, Shorthand};
-use aero_cpu::{Cpu, Exit as CpuExit};
+use aero_cpu::{Cpu, CpuConfig, Exit as CpuExit};
 use aero_gpu::Frame;
 use aero_mem::GuestMemory;
 use serde::Serialize;
@@ -74,10 +74,12 @@ impl Machine {
         {
             return Err(BuildError::Mips(mips));
         }
+        let cpu =
+            CpuConfig { model: config.cpu.find()?, strict_msr: config.cpu.strict_msr, seed: config.rtc };
         // A bad kernel is told before memory is asked for.
         aero_firmware::linux::parse(&boot.kernel)?;
         let mut mem = GuestMemory::new(config.memory, 1)?;
-        let cpus = vec![Cpu::new(&mut mem, 0)];
+        let cpus = vec![Cpu::new(&mut mem, 0, cpu)];
         let world = World::new(&config, Clock::new(config.clock, wall), &mem);
         let mut machine = Self { mem, cpus, world, boot, fault: None };
         machine.reset()?;

@@ -1,7 +1,10 @@
 //! CPUID as data.
 //!
-//! A model is a table of leaves; what depends on the running machine (APIC id, OSXSAVE) is patched in by the processor.
-//! A feature bit stands here only when the interpreter implements it. (Intel SDM vol. 2A, CPUID.)
+//! A [`Model`] is a few numbers and a set of features; [`Model::leaf`] makes what CPUID returns of it, with what depends
+//! on the running machine ([`Present`]). A feature stands in a model only when the interpreter implements it.
+//! (Intel SDM vol. 2A, CPUID.)
+
+use crate::features::{Feature, Features, Register};
 
 /// The registers that CPUID returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,121 +19,175 @@ pub struct Leaf {
     pub edx: u32,
 }
 
-/// CPUID.1:EDX.
-pub mod leaf1_edx {
-    /// x87 on chip.
-    pub const FPU: u32 = 1 << 0;
-    /// Virtual-8086 mode enhancements.
-    pub const VME: u32 = 1 << 1;
-    /// Debugging extensions.
-    pub const DE: u32 = 1 << 2;
-    /// 4 MiB pages.
-    pub const PSE: u32 = 1 << 3;
-    /// RDTSC.
-    pub const TSC: u32 = 1 << 4;
-    /// RDMSR, WRMSR.
-    pub const MSR: u32 = 1 << 5;
-    /// Physical address extension.
-    pub const PAE: u32 = 1 << 6;
-    /// Machine-check exception.
-    pub const MCE: u32 = 1 << 7;
-    /// CMPXCHG8B.
-    pub const CX8: u32 = 1 << 8;
-    /// Local APIC.
-    pub const APIC: u32 = 1 << 9;
-    /// SYSENTER, SYSEXIT.
-    pub const SEP: u32 = 1 << 11;
-    /// Memory type range registers.
-    pub const MTRR: u32 = 1 << 12;
-    /// Global pages.
-    pub const PGE: u32 = 1 << 13;
-    /// Machine-check architecture.
-    pub const MCA: u32 = 1 << 14;
-    /// CMOVcc.
-    pub const CMOV: u32 = 1 << 15;
-    /// Page attribute table.
-    pub const PAT: u32 = 1 << 16;
-    /// 36-bit 4 MiB pages.
-    pub const PSE36: u32 = 1 << 17;
-    /// CLFLUSH.
-    pub const CLFSH: u32 = 1 << 19;
-    /// MMX.
-    pub const MMX: u32 = 1 << 23;
-    /// FXSAVE, FXRSTOR.
-    pub const FXSR: u32 = 1 << 24;
-    /// SSE.
-    pub const SSE: u32 = 1 << 25;
-    /// SSE2.
-    pub const SSE2: u32 = 1 << 26;
+/// A processor that software can meet.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// CPUID.1:EAX: family, model, stepping.
+    pub signature: u32,
+    /// The last basic leaf.
+    pub max_leaf: u32,
+    /// What it can do.
+    pub features: Features,
+    /// The brand string.
+    pub brand: &'static str,
 }
 
-use leaf1_edx::*;
+/// What CPUID reports of the machine and its present state rather than of the model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Present {
+    /// The local APIC's id.
+    pub apic_id: u8,
+    /// Logical processors.
+    pub processors: u8,
+    /// IA32_APIC_BASE.EN: CPUID hides an APIC that is switched off.
+    pub apic_enabled: bool,
+    /// CR4.OSXSAVE.
+    pub osxsave: bool,
+    /// CR4.PKE.
+    pub ospke: bool,
+    /// XCR0.
+    pub xcr0: u64,
+    /// IA32_XSS.
+    pub xss: u64,
+}
 
-const FEATURES_1_EDX: u32 = FPU
-    | DE
-    | PSE
-    | TSC
-    | MSR
-    | PAE
-    | MCE
-    | CX8
-    | APIC
-    | SEP
-    | MTRR
-    | PGE
-    | MCA
-    | CMOV
-    | PAT
-    | PSE36
-    | CLFSH
-    | MMX
-    | FXSR
-    | SSE
-    | SSE2;
+const BASE: Features = {
+    use Feature::*;
+    Features::of(&[
+        Fpu,
+        De,
+        Pse,
+        Tsc,
+        Msr,
+        Pae,
+        Mce,
+        Cx8,
+        Apic,
+        Sep,
+        Mtrr,
+        Pge,
+        Mca,
+        Cmov,
+        Pat,
+        Pse36,
+        Clfsh,
+        Mmx,
+        Fxsr,
+        Sse,
+        Sse2,
+        Sse3,
+        Cx16,
+        LahfLm,
+        Prefetchw,
+        Syscall,
+        Nx,
+        Lm,
+        Arat,
+        InvariantTsc,
+    ])
+};
 
-/// SSE3 0, MONITOR clear, CX16 13, POPCNT 23.
-const FEATURES_1_ECX: u32 = 1 << 0 | 1 << 13 | 1 << 23;
+/// What `win7-platform-contract` §1.2 asks for. Family 6, model 0x2A: the 6.1 kernel neither expects last-branch MSRs
+/// nor perfmon of it. ERMS makes C libraries copy with REP MOVSB, which is one bulk copy a page here.
+pub const WIN7: Model = Model {
+    name: "win7",
+    signature: 0x0002_06a7,
+    max_leaf: 0x0b,
+    features: BASE.and(Features::of(&[
+        Feature::Ssse3,
+        Feature::Popcnt,
+        Feature::Pdpe1gb,
+        Feature::Rdtscp,
+        Feature::Erms,
+    ])),
+    brand: "Aero x86-64 virtual processor",
+};
 
-/// SYSCALL 11, NX 20, 1 GiB pages 26, RDTSCP 27, long mode 29.
-const FEATURES_8000_0001_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
+/// A processor of 2006.
+pub const CORE2: Model = Model {
+    name: "core2",
+    signature: 0x0000_06fb,
+    max_leaf: 0x0a,
+    features: BASE.and(Features::of(&[Feature::Ssse3])),
+    brand: "Aero x86-64 virtual processor (Core 2 class)",
+};
 
-/// LAHF in 64-bit mode 0, PREFETCHW 8.
-const FEATURES_8000_0001_ECX: u32 = 1 << 0 | 1 << 8;
+/// All that this processor implements.
+pub const MAX: Model = Model {
+    name: "max",
+    signature: 0x0005_06e3,
+    max_leaf: 0x0d,
+    features: Features::of(Feature::ALL).without(Features::of(&[Feature::Hypervisor])),
+    brand: "Aero x86-64 virtual processor (everything)",
+};
+
+/// Every model.
+pub const MODELS: [&Model; 3] = [&WIN7, &CORE2, &MAX];
 
 /// Width of physical addresses in bits; page-table entries with higher bits set fault as reserved.
 pub const PHYSICAL_BITS: u32 = 36;
 
-const BRAND: &[u8; 48] = b"Aero x86-64 virtual processor\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+impl Model {
+    /// What CPUID returns.
+    pub fn leaf(&self, leaf: u32, subleaf: u32, now: &Present) -> Leaf {
+        let mut l = self.facts(leaf, subleaf, now);
+        for feature in Feature::ALL {
+            let place = feature.place();
+            if self.features.has(*feature) && (place.leaf, place.subleaf) == (leaf, subleaf_of(leaf, subleaf))
+            {
+                *l.register(place.register) |= 1 << place.bit;
+            }
+        }
+        if leaf == 1 && !now.apic_enabled {
+            l.edx &= !(1 << Feature::Apic.place().bit);
+        }
+        l
+    }
 
-/// The `win7` model: what `win7-platform-contract` §1.2 asks for, as far as this processor implements it.
-/// Family 6, model 0x2A: the 6.1 kernel neither expects last-branch MSRs nor perfmon of it.
-pub fn win7(leaf: u32, subleaf: u32, apic_id: u8) -> Leaf {
-    match leaf {
-        0 => vendor(0x0b),
-        1 => Leaf {
-            eax: 0x0002_06a7,
-            ebx: u32::from(apic_id) << 24 | 1 << 16 | 8 << 8,
-            ecx: FEATURES_1_ECX,
-            edx: FEATURES_1_EDX,
-        },
-        // Descriptor byte FFh: no descriptors here, see leaf 4.
-        2 => Leaf { eax: 0x00ff_ff01, ..Leaf::default() },
-        4 => cache(subleaf),
-        // Always-running APIC timer.
-        6 => Leaf { eax: 1 << 2, ..Leaf::default() },
-        // ERMS: C libraries then copy with REP MOVSB, which is one bulk copy a page here.
-        7 if subleaf == 0 => Leaf { ebx: 1 << 9, ..Leaf::default() },
-        0x0b => topology(subleaf, apic_id),
-        0x8000_0000 => Leaf { eax: 0x8000_0008, ..Leaf::default() },
-        0x8000_0001 => Leaf { ecx: FEATURES_8000_0001_ECX, edx: FEATURES_8000_0001_EDX, ..Leaf::default() },
-        0x8000_0002..=0x8000_0004 => brand(leaf - 0x8000_0002),
-        0x8000_0006 => Leaf { ecx: 0x0100_6040, ..Leaf::default() },
-        // Invariant TSC.
-        0x8000_0007 => Leaf { edx: 1 << 8, ..Leaf::default() },
-        0x8000_0008 => Leaf { eax: 48 << 8 | PHYSICAL_BITS, ..Leaf::default() },
-        // Intel processors answer leaves beyond the last basic one with the last basic leaf's data; zeros are
-        // what every guest that checks the maximum first can tell apart from nothing.
-        _ => Leaf::default(),
+    /// All but the features.
+    fn facts(&self, leaf: u32, subleaf: u32, now: &Present) -> Leaf {
+        if leaf < 0x8000_0000 && leaf > self.max_leaf {
+            // Intel processors answer leaves beyond the last basic one with the last basic leaf's data; zeros are
+            // what every guest that checks the maximum first can tell apart from nothing.
+            return Leaf::default();
+        }
+        match leaf {
+            0 => vendor(self.max_leaf),
+            1 => Leaf {
+                eax: self.signature,
+                ebx: u32::from(now.apic_id) << 24 | 1 << 16 | 8 << 8,
+                ecx: u32::from(now.osxsave) << 27,
+                edx: 0,
+            },
+            // Descriptor byte FFh: no descriptors here, see leaf 4.
+            2 => Leaf { eax: 0x00ff_ff01, ..Leaf::default() },
+            4 => cache(subleaf),
+            7 if subleaf == 0 => Leaf { ecx: u32::from(now.ospke) << 4, ..Leaf::default() },
+            0x0b => topology(subleaf, now.apic_id),
+            0x8000_0000 => Leaf { eax: 0x8000_0008, ..Leaf::default() },
+            0x8000_0002..=0x8000_0004 => brand(self.brand, leaf - 0x8000_0002),
+            0x8000_0006 => Leaf { ecx: 0x0100_6040, ..Leaf::default() },
+            0x8000_0008 => Leaf { eax: 48 << 8 | PHYSICAL_BITS, ..Leaf::default() },
+            _ => Leaf::default(),
+        }
+    }
+}
+
+/// Leaves without subleaves ignore ECX.
+fn subleaf_of(leaf: u32, subleaf: u32) -> u32 {
+    if matches!(leaf, 4 | 7 | 0xb | 0xd) { subleaf } else { 0 }
+}
+
+impl Leaf {
+    fn register(&mut self, register: Register) -> &mut u32 {
+        match register {
+            Register::Eax => &mut self.eax,
+            Register::Ebx => &mut self.ebx,
+            Register::Ecx => &mut self.ecx,
+            Register::Edx => &mut self.edx,
+        }
     }
 }
 
@@ -161,10 +218,11 @@ fn topology(subleaf: u32, apic_id: u8) -> Leaf {
     Leaf { eax: 0, ebx: 1, ecx: kind << 8 | subleaf, edx: apic_id.into() }
 }
 
-fn brand(part: u32) -> Leaf {
+/// 16 of the brand string's 48 bytes, padded with zeros.
+fn brand(text: &str, part: u32) -> Leaf {
     let word = |i: u32| {
         let at = (part * 16 + i * 4) as usize;
-        u32::from_le_bytes([BRAND[at], BRAND[at + 1], BRAND[at + 2], BRAND[at + 3]])
+        u32::from_le_bytes(core::array::from_fn(|n| text.as_bytes().get(at + n).copied().unwrap_or(0)))
     };
     Leaf { eax: word(0), ebx: word(1), ecx: word(2), edx: word(3) }
 }
@@ -173,22 +231,26 @@ fn brand(part: u32) -> Leaf {
 mod tests {
     use super::*;
 
+    fn win7(leaf: u32, subleaf: u32) -> Leaf {
+        WIN7.leaf(leaf, subleaf, &Present { apic_enabled: true, processors: 1, ..Present::default() })
+    }
+
     #[test]
     fn vendor_reads_genuine_intel() {
-        let l = win7(0, 0, 0);
+        let l = win7(0, 0);
         let text: Vec<u8> = [l.ebx, l.edx, l.ecx].into_iter().flat_map(u32::to_le_bytes).collect();
         assert_eq!(text, b"GenuineIntel");
     }
 
     #[test]
     fn cache_leaves_end_with_type_zero_and_l3_has_8_mib() {
-        let l3 = win7(4, 3, 0);
+        let l3 = win7(4, 3);
         assert_eq!(((l3.ebx >> 22) + 1) * ((l3.ebx & 0xfff) + 1) * (l3.ecx + 1), 8 << 20);
-        assert_eq!(win7(4, 4, 0).eax & 31, 0);
+        assert_eq!(win7(4, 4).eax & 31, 0);
     }
 
     #[test]
     fn perfmon_is_not_advertised() {
-        assert_eq!(win7(0x0a, 0, 0), Leaf::default());
+        assert_eq!(win7(0x0a, 0), Leaf::default());
     }
 }

@@ -1,5 +1,6 @@
 //! One decoded instruction.
 
+use crate::features::{Feature, Features};
 use iced_x86::{Code, Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// The longest legal instruction, in bytes (Intel SDM vol. 2, 2.3.11).
@@ -72,6 +73,8 @@ pub enum Operand {
     Mm(u8),
     /// XMM register.
     Xmm(u8),
+    /// YMM register.
+    Ymm(u8),
     /// The memory operand in [`Insn::mem`].
     Mem,
     /// An immediate, sign-extended as the instruction does.
@@ -143,13 +146,13 @@ pub enum DecodeError {
 
 const NO_MEM: Mem = Mem { base: slot::ZERO, index: slot::ZERO, scale: 0, segment: 3, disp: 0, size: 0 };
 
-/// Decodes the instruction at the start of `bytes`.
+/// Decodes the instruction at the start of `bytes` as a processor with `features` does.
 ///
 /// # Errors
-/// See [`DecodeError`].
-pub fn decode(bytes: &[u8], size: CodeSize) -> Result<Insn, DecodeError> {
+/// See [`DecodeError`]; an instruction of a feature that is missing is [`DecodeError::Invalid`].
+pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, DecodeError> {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
-    let mut decoder = Decoder::with_ip(size.bits(), bytes, 0, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(size.bits(), bytes, 0, options(features));
     let raw = decoder.decode();
     if raw.code() == Code::INVALID {
         return Err(match decoder.last_error() {
@@ -157,6 +160,9 @@ pub fn decode(bytes: &[u8], size: CodeSize) -> Result<Insn, DecodeError> {
             _ if bytes.len() == MAX_LEN && goes_on(&bytes[1..], size) => DecodeError::Truncated,
             _ => DecodeError::Invalid,
         });
+    }
+    if !features.has_all(Features::required(raw.code().cpuid_features())) {
+        return Err(DecodeError::Invalid);
     }
     let prefixes = Prefixes::scan(&bytes[..raw.len()], size);
     let mut insn = Insn {
@@ -180,6 +186,12 @@ pub fn decode(bytes: &[u8], size: CodeSize) -> Result<Insn, DecodeError> {
         insn.mem = memory(&raw, size);
     }
     Ok(insn)
+}
+
+/// Without their features LZCNT and TZCNT are BSR and BSF with a prefix that is ignored.
+fn options(features: Features) -> u32 {
+    let unless = |feature, option| if features.has(feature) { DecoderOptions::NONE } else { option };
+    unless(Feature::Bmi1, DecoderOptions::NO_MPFX_0FBC) | unless(Feature::Lzcnt, DecoderOptions::NO_MPFX_0FBD)
 }
 
 /// Whether an instruction does not end within `bytes`. The decoder calls one that goes on after its 15th byte invalid;
@@ -312,6 +324,9 @@ fn register(r: Register) -> Operand {
     if r.is_xmm() && number < 16 {
         return Operand::Xmm(number);
     }
+    if r.is_ymm() && number < 16 {
+        return Operand::Ymm(number);
+    }
     Operand::Other
 }
 
@@ -361,6 +376,12 @@ fn register_slot(r: Register) -> u8 {
 mod tests {
     use super::*;
 
+    const ALL: Features = Features::of(Feature::ALL);
+
+    fn decode(bytes: &[u8], size: CodeSize) -> Result<Insn, DecodeError> {
+        super::decode(bytes, size, ALL)
+    }
+
     fn d64(bytes: &[u8]) -> Insn {
         decode(bytes, CodeSize::B64).expect("a legal instruction")
     }
@@ -409,6 +430,22 @@ mod tests {
         assert_eq!(decode(&undefined, CodeSize::B64).map(|i| i.mnemonic), Ok(Mnemonic::Ud2));
         undefined[13] = 0x04;
         assert_eq!(decode(&undefined, CodeSize::B64).map(|i| i.len), Err(DecodeError::Invalid));
+    }
+
+    #[test]
+    fn instruction_of_a_missing_feature_is_undefined() {
+        let crc32 = [0xf2, 0x0f, 0x38, 0xf1, 0xc1];
+        assert!(decode(&crc32, CodeSize::B64).is_ok());
+        let less = ALL.without(Features::of(&[Feature::Sse42]));
+        assert_eq!(super::decode(&crc32, CodeSize::B64, less).map(|i| i.len), Err(DecodeError::Invalid));
+    }
+
+    #[test]
+    fn tzcnt_without_its_feature_is_bsf() {
+        let tzcnt = [0xf3, 0x0f, 0xbc, 0xc1];
+        let less = ALL.without(Features::of(&[Feature::Bmi1]));
+        assert_eq!(decode(&tzcnt, CodeSize::B64).map(|i| i.mnemonic), Ok(Mnemonic::Tzcnt));
+        assert_eq!(super::decode(&tzcnt, CodeSize::B64, less).map(|i| i.mnemonic), Ok(Mnemonic::Bsf));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! relative to the **start** of the instruction. The decoder behind it is `iced-x86`; its [`Mnemonic`] is re-exported
 //! because it is the field's own vocabulary.
 //!
-//! [`cpuid`] holds the CPUID models as data.
+//! [`features`] is the table of processor features, [`cpuid`] holds the CPUID models as data.
 
 pub mod cpuid;
+pub mod features;
 mod insn;
 
+pub use features::{Feature, Features};
 pub use iced_x86::Mnemonic;
 pub use insn::{CodeSize, DecodeError, Insn, MAX_LEN, Mem, Operand, Rep, decode, slot};

@@ -202,7 +202,7 @@ impl Vcpu<'_> {
     fn write_cr4(&mut self, value: u64) -> Result<(), Stop> {
         let changed = self.st.cr4 ^ value;
         let leaving_pae = changed & cr4::PAE != 0 && self.st.long_mode();
-        if value & !cr4::ALL != 0 || leaving_pae {
+        if value & !cr4::legal(self.core.config.model.features) != 0 || leaving_pae {
             return Err(self.gp(0));
         }
         if changed & cr4::PAE != 0 && value & cr4::PAE != 0 && self.st.cr0 & cr0::PG != 0 {
@@ -218,17 +218,21 @@ impl Vcpu<'_> {
 
 fn cpuid(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     let (leaf, subleaf) = (v.st.gpr(reg::RAX) as u32, v.st.gpr(reg::RCX) as u32);
-    let l = aero_x86::cpuid::win7(leaf, subleaf, v.core.id);
-    let mut edx = l.edx;
-    let apic_off = !v.core.lapic.enabled();
-    if leaf == 1 && apic_off {
-        edx &= !aero_x86::cpuid::leaf1_edx::APIC;
-    }
+    let now = aero_x86::cpuid::Present {
+        apic_id: v.core.id,
+        processors: 1,
+        apic_enabled: v.core.lapic.enabled(),
+        osxsave: v.st.cr4 & cr4::OSXSAVE != 0,
+        ospke: v.st.cr4 & cr4::PKE != 0,
+        xcr0: v.st.xcr0,
+        xss: v.st.msr.xss,
+    };
+    let l = v.core.config.model.leaf(leaf, subleaf, &now);
     if leaf == 1 {
         // The microcode revision is latched by CPUID (Intel SDM vol. 3, 9.11.7.1).
         v.st.msr.microcode_rev = 1 << 32;
     }
-    for (r, value) in [(reg::RAX, l.eax), (reg::RBX, l.ebx), (reg::RCX, l.ecx), (reg::RDX, edx)] {
+    for (r, value) in [(reg::RAX, l.eax), (reg::RBX, l.ebx), (reg::RCX, l.ecx), (reg::RDX, l.edx)] {
         v.st.set_gpr(r, value.into());
     }
     Ok(())

@@ -25,7 +25,7 @@ fn machine() -> (GuestMemory, Cpu) {
     let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let Some(Spare(mut mem, mut cpu)) = spare else {
         let mut mem = GuestMemory::new(8 << 20, 1).expect("8 MiB");
-        let cpu = Cpu::new(&mut mem, 0);
+        let cpu = Cpu::new(&mut mem, 0, aero_cpu::CpuConfig::of(&aero_x86::cpuid::MAX));
         return (mem, cpu);
     };
     // What tests write to: everything below the video window, and the frames of large pages.

@@ -4,7 +4,7 @@
 //! [`Asm::record`] appends a register to the log, [`results`] reads it from outside. Every encoding here means the same
 //! in 32-bit and in 64-bit code, so that one program tests both ways into a kernel.
 
-use aero_machine::{Boot, ClockConfig, Config, Exit, Machine, REPEATABLE_RTC, WallClock};
+use aero_machine::{Boot, ClockConfig, Config, CpuChoice, Exit, Machine, REPEATABLE_RTC, WallClock};
 use aero_mem::Gpa;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -444,6 +444,7 @@ impl WallClock for TestClock {
 /// A small machine: 4 MiB, 100 instructions a virtual microsecond.
 pub fn config() -> Config {
     Config {
+        cpu: CpuChoice::default(),
         memory: 4 << 20,
         clock: ClockConfig::Icount { mips: 100 },
         rtc: REPEATABLE_RTC,

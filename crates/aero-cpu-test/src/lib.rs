@@ -1,0 +1,38 @@
+//! Proofs of the processor, behind `aero cpu-test`.
+//!
+//! | module | compares Aero with | covers |
+//! |---|---|---|
+//! | [`fuzz`] | the host's own processor | what user mode can run: every form, random operands |
+//! | [`system`] | Bochs and QEMU, on generated ROMs | what user mode cannot: modes, gates, paging, tasks |
+//! | [`vectors`] | recordings of real processors | single instructions, as published test sets hold them |
+
+pub mod fuzz;
+pub mod system;
+pub mod vectors;
+
+use clap::Subcommand;
+
+/// The tests.
+#[derive(Subcommand)]
+pub enum Test {
+    /// Run random instructions here and on the host's processor
+    Fuzz(fuzz::Args),
+    /// Run generated system-level cases here, under Bochs and under QEMU
+    System(system::Args),
+    /// Run recorded single-step vectors
+    Vectors(vectors::Args),
+}
+
+impl Test {
+    /// Runs the test and prints its report; `false` if a difference was found.
+    ///
+    /// # Errors
+    /// When a file cannot be read or a tool is missing.
+    pub fn run(self) -> anyhow::Result<bool> {
+        match self {
+            Self::Fuzz(args) => fuzz::run(&args),
+            Self::System(args) => system::run(&args),
+            Self::Vectors(args) => vectors::run(&args),
+        }
+    }
+}
