@@ -94,7 +94,9 @@ pub fn registers(case: &Case, native: End<'_>, ours: End<'_>, into: &mut Vec<Dif
     put(Field::Rip, n.rip, o.rip);
     put(Field::Flags, n.rflags & FLAGS, o.rflags & FLAGS);
     for i in 0..6 {
-        put(Field::Segment(i as u8), n.segments[i].into(), o.segments[i].into());
+        // The host's kernel returns to the signal handler by IRET, which makes null selectors plain zeros.
+        let null = n.segments[i] == 0 && o.segments[i] < 4;
+        put(Field::Segment(i as u8), n.segments[i].into(), if null { 0 } else { o.segments[i].into() });
     }
     if case.fpu && n.fpu != o.fpu {
         fpu(&n.fpu, &o.fpu, into);
