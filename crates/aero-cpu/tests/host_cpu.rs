@@ -393,6 +393,19 @@ fn encode(form: &Form, rng: &mut Rng) -> Vec<u8> {
     insn
 }
 
+/// Whether a case's result, not only its flags, is undefined: SHLD and SHRD of 16 bits by more than 16 (Intel SDM
+/// vol. 2B, SHLD). AMD processors shift the second operand in twice, Intel's come back to the first.
+fn result_is_undefined(insn: &[u8], regs: &Regs) -> bool {
+    let [0x66, rest @ ..] = insn else { return false };
+    let rest = if let [0x40..=0x47, rest @ ..] = rest { rest } else { rest };
+    let count = match rest {
+        [0x0f, 0xa4 | 0xac, .., imm] => u64::from(*imm),
+        [0x0f, 0xa5 | 0xad, ..] => regs.gpr[1],
+        _ => return false,
+    };
+    count & 31 > 16
+}
+
 #[test]
 fn integer_instructions_match_this_processor() {
     let host = Host::new();
@@ -411,6 +424,9 @@ fn integer_instructions_match_this_processor() {
             regs.gpr[1] = rng.below(70);
         }
         regs.gpr[4] = host.data as u64 + 0x800;
+        if result_is_undefined(&insn, &regs) {
+            continue;
+        }
         let data: Vec<u8> = (0..0x1000).map(|_| rng.value() as u8).collect();
         host.set_bytes(&data);
         let (mut native, mut ours) = (regs, regs);
