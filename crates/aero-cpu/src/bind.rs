@@ -8,7 +8,9 @@
 use crate::op::alu::{self, Adc, Add, And, Binary, Cmp, Dec, Inc, Neg, Not, Or, Sbb, Sub, Test, Unary, Xor};
 use crate::op::shift::{self, Rcl, Rcr, Rol, Ror, Sar, Shift, Shl, Shr};
 use crate::op::string::{self, Cmps, Ins, Lods, Movs, Outs, Scas, Step, Stos};
-use crate::op::{Any, Flat32, Flat64, Op, Run, bits, branch, data, io, muldiv, stack, system};
+use crate::op::{
+    Any, Flat32, Flat64, Op, Run, bits, bmi, branch, data, idle, io, muldiv, random, stack, system,
+};
 use crate::state::seg;
 use crate::vcpu::Mode;
 use aero_x86::{CodeSize, DecodeError, Insn, Mnemonic, Operand, Rep};
@@ -102,6 +104,12 @@ macro_rules! by_condition {
     }};
 }
 
+/// Whether an instruction has a handler. What has none is #UD, so this is what the processor implements.
+pub fn handles(insn: &Insn, mode: Mode) -> bool {
+    let mut op = template(insn, 0, 0);
+    choose(insn, mode, ea_kind(insn, mode), &mut op).is_some()
+}
+
 /// Makes the `n`th instruction of a block out of what the decoder found `start` bytes into it.
 pub fn bind(decoded: Result<Insn, DecodeError>, mode: Mode, n: u8, start: u16) -> Bound {
     let insn = match decoded {
@@ -163,7 +171,7 @@ fn immediate(insn: &Insn, start: u16) -> u64 {
 }
 
 /// How an operand that is a register is packed.
-fn register(operand: Operand) -> u8 {
+pub(crate) fn register(operand: Operand) -> u8 {
     match operand {
         Operand::Gpr { reg, high, .. } => reg * 8 + u8::from(high),
         Operand::Seg(n) | Operand::Cr(n) | Operand::Dr(n) => n,
@@ -173,7 +181,7 @@ fn register(operand: Operand) -> u8 {
 }
 
 /// Bytes of the operation: of the first register or memory operand.
-fn size_of(insn: &Insn, n: usize) -> u8 {
+pub(crate) fn size_of(insn: &Insn, n: usize) -> u8 {
     match insn.operands[n] {
         Operand::Gpr { size, .. } => size,
         Operand::Mem => insn.mem.size,
@@ -208,10 +216,13 @@ fn choose(insn: &Insn, mode: Mode, ea: EaKind, op: &mut Op) -> Option<Choice> {
         .or_else(|| moves(insn, ea))
         .or_else(|| shifts(insn, ea))
         .or_else(|| bit_operations(insn, ea))
+        .or_else(|| bmi::bind(insn, op))
+        .or_else(|| random::bind(insn))
         .map(|run| (run, false))
         .or_else(|| branches(insn, mode, ea))
         .or_else(|| stack_operations(insn, mode, ea, op))
         .or_else(|| strings(insn))
+        .or_else(|| idle::bind(insn, op))
         .or_else(|| conditions(insn, mode, ea))
         .or_else(|| system::bind(insn, mode, op))
         .or_else(|| crate::sse::bind(insn, ea).map(|run| (run, false)))
@@ -330,19 +341,8 @@ fn moves(insn: &Insn, ea: EaKind) -> Option<Run> {
         (Mnemonic::Cdq, _) => data::extend_dx::<u32>,
         (Mnemonic::Cqo, _) => data::extend_dx::<u64>,
         (Mnemonic::Xlatb, _) => data::xlat,
-        (Mnemonic::Nop | Mnemonic::Pause | Mnemonic::Endbr32 | Mnemonic::Endbr64, _) => data::nop,
-        (
-            Mnemonic::Prefetch
-            | Mnemonic::Prefetchw
-            | Mnemonic::Prefetchnta
-            | Mnemonic::Prefetcht0
-            | Mnemonic::Prefetcht1
-            | Mnemonic::Prefetcht2
-            | Mnemonic::Lfence
-            | Mnemonic::Mfence
-            | Mnemonic::Sfence,
-            _,
-        ) => data::nop,
+        (Mnemonic::Nop | Mnemonic::Pause | Mnemonic::Reservednop, _) => data::nop,
+        (Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence, _) => data::nop,
         _ => return None,
     })
 }
@@ -415,11 +415,10 @@ fn bit_operations(insn: &Insn, ea: EaKind) -> Option<Run> {
         (Mnemonic::Bts, _) => bit_test::<1>(insn),
         (Mnemonic::Btr, _) => bit_test::<2>(insn),
         (Mnemonic::Btc, _) => bit_test::<3>(insn),
-        // Without BMI1 and LZCNT, F3 before BSF and BSR means nothing.
-        (Mnemonic::Bsf | Mnemonic::Tzcnt, Kind::Reg) => wide!(size, bits::scan_rr, false),
-        (Mnemonic::Bsf | Mnemonic::Tzcnt, _) => sized_mem!(size, ea, bits::scan_rm, false),
-        (Mnemonic::Bsr | Mnemonic::Lzcnt, Kind::Reg) => wide!(size, bits::scan_rr, true),
-        (Mnemonic::Bsr | Mnemonic::Lzcnt, _) => sized_mem!(size, ea, bits::scan_rm, true),
+        (Mnemonic::Bsf, Kind::Reg) => wide!(size, bits::scan_rr, false),
+        (Mnemonic::Bsf, _) => sized_mem!(size, ea, bits::scan_rm, false),
+        (Mnemonic::Bsr, Kind::Reg) => wide!(size, bits::scan_rr, true),
+        (Mnemonic::Bsr, _) => sized_mem!(size, ea, bits::scan_rm, true),
         (Mnemonic::Popcnt, Kind::Reg) => wide!(size, bits::popcnt_rr),
         (Mnemonic::Popcnt, _) => sized_mem!(size, ea, bits::popcnt_rm),
         _ => return None,

@@ -6,6 +6,7 @@ use crate::block::BlockCache;
 use crate::exception::{Exception, Vector};
 use crate::lapic::LocalApic;
 use crate::op::Op;
+use crate::op::random::Generator;
 use crate::state::{CpuState, Segment, eflags, seg};
 use crate::tlb::Tlb;
 use crate::vcpu::{Bus, Core, Counters, CpuConfig, Shadow, Stop, Vcpu, mode_of};
@@ -44,6 +45,8 @@ impl Cpu {
             nmi_blocked: false,
             shadow: Shadow::Open,
             halted: false,
+            monitoring: false,
+            random: Generator::new(config.seed),
             retired: 0,
             tsc_offset: 0,
             unknown_msrs: Default::default(),
@@ -63,6 +66,7 @@ impl Cpu {
         self.core.nmi_blocked = false;
         self.core.shadow = Shadow::Open;
         self.core.halted = false;
+        self.core.monitoring = false;
         self.core.tsc_offset = 0;
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }

@@ -114,6 +114,10 @@ pub struct Core {
     pub shadow: Shadow,
     /// HLT was executed and nothing has woken the processor.
     pub halted: bool,
+    /// MONITOR was executed and nothing has been delivered since.
+    pub monitoring: bool,
+    /// Where RDRAND and RDSEED get their numbers.
+    pub random: crate::op::random::Generator,
     /// Retired instructions.
     pub retired: u64,
     /// RDTSC minus virtual time in ticks (WRMSR to the TSC moves it).

@@ -161,7 +161,8 @@ pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, 
             _ => DecodeError::Invalid,
         });
     }
-    if !features.has_all(Features::required(raw.code().cpuid_features())) {
+    let hint = raw.mnemonic() == Mnemonic::Reservednop;
+    if !hint && !features.has_all(Features::required(raw.code().cpuid_features())) {
         return Err(DecodeError::Invalid);
     }
     let prefixes = Prefixes::scan(&bytes[..raw.len()], size);
@@ -188,10 +189,15 @@ pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, 
     Ok(insn)
 }
 
-/// Without their features LZCNT and TZCNT are BSR and BSF with a prefix that is ignored.
+/// Without their features LZCNT and TZCNT are BSR and BSF with a prefix that is ignored, and LAHF and SAHF do not exist
+/// in 64-bit code. 0F0D and 0F18 to 0F1F are hints that may always be ignored: prefetches, CLDEMOTE, and ENDBR and RDSSP
+/// as long as CET is off (Intel SDM vol. 2B, NOP).
 fn options(features: Features) -> u32 {
     let unless = |feature, option| if features.has(feature) { DecoderOptions::NONE } else { option };
-    unless(Feature::Bmi1, DecoderOptions::NO_MPFX_0FBC) | unless(Feature::Lzcnt, DecoderOptions::NO_MPFX_0FBD)
+    DecoderOptions::FORCE_RESERVED_NOP
+        | unless(Feature::Bmi1, DecoderOptions::NO_MPFX_0FBC)
+        | unless(Feature::Lzcnt, DecoderOptions::NO_MPFX_0FBD)
+        | unless(Feature::LahfLm, DecoderOptions::NO_LAHF_SAHF_64)
 }
 
 /// Whether an instruction does not end within `bytes`. The decoder calls one that goes on after its 15th byte invalid;

@@ -27,11 +27,12 @@ fn plain(insn: &Insn, mode: Mode) -> Option<Run> {
         (Mnemonic::Cpuid, ..) => cpuid,
         (Mnemonic::Rdtsc, ..) => rdtsc::<false>,
         (Mnemonic::Rdtscp, ..) => rdtsc::<true>,
+        (Mnemonic::Rdpid, ..) => rdpid,
         (Mnemonic::Rdpmc, ..) => rdpmc,
         (Mnemonic::Cli, ..) => cli,
         (Mnemonic::Clts, ..) => clts,
-        (Mnemonic::Wbinvd | Mnemonic::Invd, ..) => cache_control,
-        (Mnemonic::Clflush, ..) => clflush,
+        (Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd, ..) => cache_control,
+        (Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb, ..) => clflush,
         (Mnemonic::Sgdt, ..) => store_table(long, false),
         (Mnemonic::Sidt, ..) => store_table(long, true),
         (Mnemonic::Sldt, ..) => store_selector::<0>(register, size),
@@ -251,6 +252,13 @@ fn rdtsc<const WITH_AUX: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
+/// RDPID: IA32_TSC_AUX at any CPL, whatever CR4.TSD says.
+fn rdpid(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let id = v.st.msr.tsc_aux & 0xffff_ffff;
+    v.st.set_gpr(op.dst / 8, id);
+    Ok(())
+}
+
 /// No counters exist: any index faults.
 fn rdpmc(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Err(v.gp(0))
@@ -302,7 +310,7 @@ fn clts(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// WBINVD, INVD: there is no cache to write back.
+/// WBINVD, WBNOINVD, INVD: there is no cache to write back.
 fn cache_control(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.supervisor()
 }
