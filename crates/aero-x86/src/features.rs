@@ -181,7 +181,7 @@ impl Features {
     }
 
     /// What the decoder's feature list asks for. Features that every 64-bit processor has ask for nothing.
-    pub(crate) fn required(list: &[CpuidFeature]) -> Self {
+    pub fn required(list: &[CpuidFeature]) -> Self {
         Self(list.iter().fold(0, |bits, f| bits | required(*f)))
     }
 }
