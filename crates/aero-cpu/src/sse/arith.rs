@@ -2,9 +2,9 @@
 
 use super::Operation;
 use super::float::{
-    Double, Env, Exact, Format, Layout, Native, Rounding, Single, flush_operand, is_denormal, is_infinite, is_nan,
-    is_ordinary, is_safe_result, is_signalling, is_zero, lane, lanes, mxcsr::IE, mxcsr::ZE, note_denormal,
-    propagate, round, shift_sticky, with_low,
+    Double, Env, Exact, Format, Layout, Native, Rounding, Single, flush_operand, is_denormal, is_infinite,
+    is_nan, is_ordinary, is_safe_result, is_signalling, is_zero, lane, lanes, mxcsr::IE, mxcsr::ZE,
+    note_denormal, propagate, round, shift_sticky, with_low,
 };
 use core::cmp::Ordering;
 

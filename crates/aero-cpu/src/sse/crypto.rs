@@ -4,8 +4,8 @@
 //! is a lane of 16 bytes in column order, as the instructions have it.
 
 use super::integer::{bytes, from_bytes};
-use super::wide::pures;
 use super::vector::Lane;
+use super::wide::pures;
 
 /// The product in GF(2^8) modulo x^8 + x^4 + x^3 + x + 1.
 const fn times(mut a: u8, mut b: u8) -> u8 {

@@ -8,8 +8,8 @@
 
 use super::arith::{cancelled, product, sum_exact};
 use super::float::{
-    Double, Env, Exact, Format, Single, flush_operand, is_infinite, is_nan, is_signalling, is_zero, lane, lanes,
-    mxcsr::IE, note_denormal, round, with_low,
+    Double, Env, Exact, Format, Single, flush_operand, is_infinite, is_nan, is_signalling, is_zero, lane,
+    lanes, mxcsr::IE, note_denormal, round, with_low,
 };
 use super::vector::Lane;
 

@@ -4,11 +4,10 @@
 //! (Intel SDM vol. 2, VCVTPH2PS and VCVTPS2PH).
 
 use super::float::{
-    Env, Exact, Layout, Rounding, Single, flush_operand, is_infinite, lane, lanes, mxcsr, note_denormal, propagate,
-    round,
+    Env, Exact, Layout, Rounding, Single, flush_operand, is_infinite, lane, lanes, mxcsr, note_denormal,
+    propagate, round,
 };
 use super::wide::pures;
-
 
 /// Half precision.
 struct Half;

@@ -2,11 +2,11 @@
 
 use super::arith::{Add, Binary, Mul};
 use super::float::{
-    Double, Env, Exact, Format, Rounding, Single, flush_operand, is_infinite, lane, lanes, mxcsr::PE, propagate,
-    round, round_bits, with_low,
+    Double, Env, Exact, Format, Rounding, Single, flush_operand, is_infinite, lane, lanes, mxcsr::PE,
+    propagate, round, round_bits, with_low,
 };
-use super::wide::pures;
 use super::vector::Lane;
+use super::wide::pures;
 
 /// An integer in the format. imm8: rounding in bits 1:0, unless bit 2 says MXCSR's; bit 3 keeps the precision
 /// exception quiet. Denormals raise nothing (Intel SDM vol. 2, ROUNDPD).

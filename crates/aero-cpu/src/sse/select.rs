@@ -2,8 +2,8 @@
 
 use super::float::{Double, Single, lane, lanes};
 use super::integer::{bytes, from_bytes};
-use super::wide::pures;
 use super::vector::{Lane, Whole};
+use super::wide::pures;
 
 /// Chooses `b` where `choose` says so, `a` elsewhere; values have `bytes` bytes.
 fn blend(a: Lane, b: Lane, size: usize, choose: impl Fn(usize) -> bool) -> Lane {

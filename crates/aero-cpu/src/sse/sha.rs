@@ -1,8 +1,8 @@
 //! SHA-NI: the rounds and the message schedules of SHA-1 and SHA-256 (FIPS 180-4; Intel SDM vol. 2, SHA1RNDS4 and
 //! its neighbours). SHA-1 has its oldest word in the top doubleword, SHA-256 in the lowest.
 
-use super::wide::pures;
 use super::vector::Lane;
+use super::wide::pures;
 
 /// The doublewords, low first.
 fn words(v: Lane) -> [u32; 4] {

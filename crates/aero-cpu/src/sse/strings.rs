@@ -6,7 +6,7 @@
 //! bits (an index in ECX, or a mask in XMM0).
 
 use super::integer::{bytes, from_bytes};
-use super::vector::{Lane, Pack, VEX128, LEGACY};
+use super::vector::{LEGACY, Lane, Pack, VEX128};
 use crate::op::{Any, Ea, Op, Run};
 use crate::state::{eflags, reg};
 use crate::vcpu::{Stop, Vcpu};

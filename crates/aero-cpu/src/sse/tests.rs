@@ -79,7 +79,8 @@ impl Bench {
         }
         let st = cpu.state_mut(&mut mem);
         st.cr0 = cr0::PE | cr0::ET | cr0::NE;
-        st.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PAE;
+        st.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PAE | cr4::OSXSAVE;
+        st.xcr0 = 7;
         if long {
             st.cr0 |= cr0::PG;
             st.cr3 = PML4;
@@ -414,7 +415,8 @@ fn vex_encodings(see: &mut impl FnMut(&[u8])) {
     for (map, opcode, fields) in (1..=3u8)
         .flat_map(|m| (0..=255u8).flat_map(move |o| (0..16u8).map(move |f| (m, o, (f & 8) << 4 | f & 7))))
     {
-        for (vvvv, modrm) in [(15, 0xd1), (2, 0xd1), (15, 0x11), (2, 0x11), (2, 0x0c), (15, 0x0c), (15, 0x19)] {
+        for (vvvv, modrm) in [(15, 0xd1), (2, 0xd1), (15, 0x11), (2, 0x11), (2, 0x0c), (15, 0x0c), (15, 0x19)]
+        {
             see(&[0xc4, 0xe0 | map, fields | vvvv << 3, opcode, modrm, 0x2b, 0, 0, 0, 0]);
         }
         // The groups: shifts by immediates, the loads of MXCSR.
@@ -462,6 +464,7 @@ fn every_row_is_reached_by_an_encoding() {
     };
     legacy_encodings(&mut see);
     vex_encodings(&mut see);
-    let missing: Vec<_> = (0..ROWS.len()).filter(|n| !reached.contains(n)).map(|n| ROWS[n].mnemonic).collect();
+    let missing: Vec<_> =
+        (0..ROWS.len()).filter(|n| !reached.contains(n)).map(|n| ROWS[n].mnemonic).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

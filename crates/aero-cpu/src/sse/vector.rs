@@ -448,7 +448,9 @@ impl Form {
             Self::Registers => !store && !load,
             Self::Load => load,
             Self::Store => store,
-            Self::Count | Self::ByImmediate => matches!(insn.operands[usize::from(insn.count) - 1], Operand::Imm(_)),
+            Self::Count | Self::ByImmediate => {
+                matches!(insn.operands[usize::from(insn.count) - 1], Operand::Imm(_))
+            }
             Self::From4 => size == 4,
             Self::From8 => size == 8,
             Self::To8 => general_size(insn.operands[0]) == Some(8),
@@ -482,14 +484,19 @@ pub fn bind(insn: &Insn, op: &mut Op) -> Option<Run> {
     let first = match (insn.vex, s.count) {
         _ if flags => insn.operands[0],
         (_, 1) if row.form == Form::Count && s.list[0] != Operand::Mem => {
-            if insn.vex { s.list[0] } else { insn.operands[0] }
+            if insn.vex {
+                s.list[0]
+            } else {
+                insn.operands[0]
+            }
         }
         (false, _) | (_, 0 | 1) => insn.operands[0],
         _ => s.list[0],
     };
+    // Without VEX the third operand is XMM0 and not encoded.
     let (last, third) = match (insn.vex, s.count) {
-        (_, 0 | 1) => (s.list[0], insn.operands[0]),
-        (false, _) => (s.list[0], s.list[1]),
+        (false, _) => (s.list[0], Operand::Xmm(0)),
+        (true, 0 | 1) => (s.list[0], insn.operands[0]),
         (true, 2) => (s.list[1], insn.operands[0]),
         (true, _) => (s.list[1], s.list[2]),
     };
