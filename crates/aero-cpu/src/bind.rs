@@ -225,7 +225,7 @@ fn choose(insn: &Insn, mode: Mode, ea: EaKind, op: &mut Op) -> Option<Choice> {
         .or_else(|| idle::bind(insn, op))
         .or_else(|| conditions(insn, mode, ea))
         .or_else(|| system::bind(insn, mode, op))
-        .or_else(|| crate::sse::bind(insn, ea).map(|run| (run, false)))
+        .or_else(|| crate::sse::bind(insn, ea, op).map(|run| (run, false)))
         .or_else(|| crate::x87::bind(insn, op).map(|run| (run, false)))
 }
 

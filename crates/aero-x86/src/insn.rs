@@ -45,7 +45,8 @@ pub struct Mem {
     pub segment: u8,
     /// Displacement. RIP-relative: from the start of this instruction.
     pub disp: i64,
-    /// Bytes accessed, 0 where the operand has no fixed size.
+    /// Bytes accessed, 0 where the operand has no fixed size. With a vector index (gathers; `index` is then the
+    /// number of a vector register) bytes of the index register.
     pub size: u8,
 }
 
@@ -353,14 +354,14 @@ fn memory_segment(raw: &Instruction, size: CodeSize) -> u8 {
 
 fn memory(raw: &Instruction, size: CodeSize) -> Mem {
     let rip_relative = raw.is_ip_rel_memory_operand();
-    let base = raw.memory_base();
+    let (base, index) = (raw.memory_base(), raw.memory_index());
     Mem {
         base: if rip_relative { slot::BLOCK } else { register_slot(base) },
-        index: register_slot(raw.memory_index()),
+        index: register_slot(index),
         scale: raw.memory_index_scale().trailing_zeros() as u8,
         segment: memory_segment(raw, size),
         disp: displacement(raw, base),
-        size: raw.memory_size().size().min(255) as u8,
+        size: if raw.is_vsib() { index.size() } else { raw.memory_size().size() }.min(255) as u8,
     }
 }
 

@@ -12,14 +12,26 @@
 mod arith;
 mod control;
 mod convert;
+mod crypto;
 mod float;
+mod fma;
+mod half;
 mod integer;
+mod masked;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
+
+mod rounding;
+mod rows;
+mod select;
+mod sha;
+mod strings;
 mod swar;
 mod table;
 #[cfg(test)]
 mod tests;
+mod vector;
+mod wide;
 
 pub use table::bind;
 
