@@ -6,7 +6,7 @@
 use crate::exception::Vector;
 use crate::fpu::image::Format;
 use crate::fpu::{Arith, Compare, Constant, Effect, Operand as Source};
-use crate::op::{Any, Ea, Op, Run, data, offset};
+use crate::op::{Any, Ea, Op, Run, offset};
 use crate::state::{cr0, eflags, seg};
 use crate::vcpu::{Stop, Vcpu};
 use aero_x86::{Insn, Mnemonic as M, Operand};
@@ -35,8 +35,38 @@ impl Vcpu<'_> {
         self.x87_pending()
     }
 
+    #[inline]
     fn x87_pending(&mut self) -> Result<(), Stop> {
-        if self.st.fpu.pending_exception() { Err(self.raise(Vector::X87)) } else { Ok(()) }
+        if self.st.fpu.pending_exception() { self.x87_error() } else { Ok(()) }
+    }
+
+    /// A waiting instruction found an unmasked exception: #MF, or with CR0.NE clear the way of the PC. There the
+    /// instruction waits, with FERR# asserted, for the interrupt that comes of it, unless IGNNE# lets it run (Intel
+    /// SDM vol. 1, 8.7.2 and appendix D).
+    #[cold]
+    pub(crate) fn x87_error(&mut self) -> Result<(), Stop> {
+        if self.st.cr0 & cr0::NE != 0 {
+            return Err(self.raise(Vector::X87));
+        }
+        self.drive_ferr(true);
+        if self.bus.ignne() { Ok(()) } else { Err(Stop::Again) }
+    }
+
+    fn drive_ferr(&mut self, asserted: bool) {
+        if self.core.ferr != asserted {
+            self.core.ferr = asserted;
+            let when = self.retired();
+            self.bus.set_ferr(self.mem, when, asserted);
+            self.attention = true;
+        }
+    }
+
+    /// Releases FERR# after an instruction that may have ended the error.
+    #[inline]
+    pub(crate) fn x87_settle(&mut self) {
+        if self.core.ferr && !self.st.fpu.pending_exception() {
+            self.drive_ferr(false);
+        }
     }
 
     /// Records where the last non-control instruction and its operand lie.
@@ -425,8 +455,7 @@ fn control(insn: &Insn, op: &mut Op) -> Option<Run> {
         (M::Fldenv, _) => fldenv,
         (M::Fnsave, _) => fnsave,
         (M::Frstor, _) => frstor,
-        // Leftovers of the 8087 and 80287.
-        (M::Fneni | M::Fndisi | M::Fnsetpm, _) => data::nop,
+        (M::Fneni | M::Fndisi | M::Fnsetpm, _) => leftover,
         _ => return None,
     })
 }
@@ -439,15 +468,22 @@ fn wait(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.x87_pending()
 }
 
+/// What the 8087 and 80287 had: does not wait, does nothing, leaves the pointers alone.
+fn leftover(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    v.check_fpu()
+}
+
 fn fninit(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.check_fpu()?;
     v.st.fpu.fninit();
+    v.x87_settle();
     Ok(())
 }
 
 fn fnclex(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.check_fpu()?;
     v.st.fpu.fnclex();
+    v.x87_settle();
     Ok(())
 }
 
@@ -455,6 +491,7 @@ fn fldcw(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let control = v.load_ea::<u16, Any>(op)?;
     v.st.fpu.set_control(control);
+    v.x87_settle();
     Ok(())
 }
 
@@ -491,6 +528,7 @@ fn fnstenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.env_len() as u32, true)?;
     v.store_bytes(la, &image[..format.env_len()])?;
     v.st.fpu.finish_fnstenv();
+    v.x87_settle();
     Ok(())
 }
 
@@ -501,6 +539,7 @@ fn fldenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.env_len() as u32, false)?;
     v.load_bytes(la, &mut image[..format.env_len()])?;
     v.st.fpu.load_env(&image, format);
+    v.x87_settle();
     Ok(())
 }
 
@@ -511,6 +550,7 @@ fn fnsave(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.save_len() as u32, true)?;
     v.store_bytes(la, &image[..format.save_len()])?;
     v.st.fpu.fninit();
+    v.x87_settle();
     Ok(())
 }
 
@@ -521,5 +561,6 @@ fn frstor(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.save_len() as u32, false)?;
     v.load_bytes(la, &mut image[..format.save_len()])?;
     v.st.fpu.restore(&image, format);
+    v.x87_settle();
     Ok(())
 }
