@@ -350,8 +350,10 @@ fn written<T: crate::word::Word>(
     bits: Option<T>,
     effect: Effect,
 ) -> Result<Effect, Stop> {
-    if let Some(bits) = bits {
-        v.store(la, bits)?;
+    match bits {
+        Some(bits) => v.store(la, bits)?,
+        // The page must be writable even if the exception keeps the result back.
+        None => v.probe_write(la, T::BYTES)?,
     }
     Ok(effect)
 }
@@ -361,8 +363,9 @@ fn store_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let la = Any::linear(v, op, 10, true)?;
     let s = if BCD { v.st.fpu.store_bcd() } else { v.st.fpu.store_f80() };
-    if let Some(bytes) = s.bits {
-        v.store_bytes(la, &bytes)?;
+    match s.bits {
+        Some(bytes) => v.store_bytes(la, &bytes)?,
+        None => v.probe_write(la, 10)?,
     }
     v.x87_pointers(op, true);
     v.st.fpu.finish_store(s.effect, true);

@@ -198,6 +198,21 @@ fn faulting_operand_leaves_the_x87_as_it_was() {
 }
 
 #[test]
+fn suppressed_store_still_needs_a_page_that_can_be_written() {
+    let mut g = guest(Mode::Long);
+    g.set_pte(HOLE, 0);
+    g.st().set_gpr(reg::RBX, HOLE - 1);
+    g.st().fpu.set_control(0x37e);
+    g.st().fpu.set_st(0, F80::new(0x7fff, 1));
+    let before = g.st().fpu;
+    // fst dword, fistp dword, fisttp qword, fbstp: all invalid, unmasked.
+    for code in [[0xd9, 0x13], [0xdb, 0x1b], [0xdd, 0x0b], [0xdf, 0x33]] {
+        assert_eq!(g.trap(&code).vector, 14, "{code:02x?}");
+        assert_eq!(g.st().fpu, before, "{code:02x?}");
+    }
+}
+
+#[test]
 fn suppressed_store_still_needs_a_segment_that_can_be_written() {
     let mut g = guest(Mode::Protected32);
     g.st().fpu.set_control(0x37e);
