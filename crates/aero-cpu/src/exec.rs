@@ -44,6 +44,7 @@ impl Cpu {
             nmi_pending: false,
             nmi_blocked: false,
             shadow: Shadow::Open,
+            ferr: false,
             halted: false,
             monitoring: false,
             random: Generator::new(config.seed),
@@ -65,6 +66,7 @@ impl Cpu {
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
         self.core.shadow = Shadow::Open;
+        self.core.ferr = false;
         self.core.halted = false;
         self.core.monitoring = false;
         self.core.tsc_offset = 0;

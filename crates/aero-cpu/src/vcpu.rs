@@ -29,6 +29,12 @@ pub trait Bus {
     fn needs_attention(&self) -> bool;
     /// An interrupt command that the local APIC wants sent.
     fn send_ipi(&mut self, icr: crate::lapic::Icr);
+    /// The FERR# pin: an unmasked floating-point error waits while CR0.NE is clear.
+    fn set_ferr(&mut self, _mem: &mut GuestMemory, _when: u64, _asserted: bool) {}
+    /// The IGNNE# pin: floating-point errors are to be ignored while CR0.NE is clear.
+    fn ignne(&self) -> bool {
+        false
+    }
     /// End of a level-triggered interrupt: the I/O APICs must hear of it.
     fn end_of_interrupt(&mut self, mem: &mut GuestMemory, when: u64, vector: u8);
 }
@@ -112,6 +118,8 @@ pub struct Core {
     pub nmi_blocked: bool,
     /// What is held off until one more instruction has run.
     pub shadow: Shadow,
+    /// FERR# is asserted.
+    pub ferr: bool,
     /// HLT was executed and nothing has woken the processor.
     pub halted: bool,
     /// MONITOR was executed and nothing has been delivered since.

@@ -5,6 +5,7 @@ use crate::layout::{Dev, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq};
 use aero_bus::pci::{Bdf, PciFunction};
 use aero_bus::{Cx, Device, Fabric, IrqLine};
 use aero_chipset::acpi_pm::AcpiPm;
+use aero_chipset::coprocessor::CoprocessorError;
 use aero_chipset::debug_ports::{DebugCon, DebugExit, PostPort};
 use aero_chipset::i440fx::{HostBridge, PciHost};
 use aero_chipset::i8254::Pit;
@@ -33,6 +34,7 @@ pub(crate) struct Devices {
     pub acpi: AcpiPm,
     pub reset_control: ResetControl,
     pub system_control: SystemControlA,
+    pub coprocessor: CoprocessorError,
     pub post: PostPort,
     pub debug_exit: DebugExit,
     pub debugcon: DebugCon,
@@ -70,6 +72,7 @@ impl Devices {
             acpi: AcpiPm::new(isa(irq::SCI)),
             reset_control: ResetControl::new(),
             system_control: SystemControlA::new(),
+            coprocessor: CoprocessorError::new(isa(irq::FPU)),
             post: PostPort::new(),
             debug_exit: DebugExit::new(),
             debugcon: DebugCon::new(),
@@ -93,6 +96,7 @@ impl Devices {
             Dev::AcpiPm => &mut self.acpi,
             Dev::ResetControl => &mut self.reset_control,
             Dev::SystemControlA => &mut self.system_control,
+            Dev::Coprocessor => &mut self.coprocessor,
             Dev::PostPort => &mut self.post,
             Dev::DebugExit => &mut self.debug_exit,
             Dev::DebugCon => &mut self.debugcon,
@@ -120,7 +124,7 @@ impl Devices {
 }
 
 /// Every device, in the order of reset.
-const ALL: [Dev; 17] = [
+const ALL: [Dev; 18] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
@@ -138,6 +142,7 @@ const ALL: [Dev; 17] = [
     Dev::PostPort,
     Dev::DebugExit,
     Dev::DebugCon,
+    Dev::Coprocessor,
 ];
 
 /// The device with this number.

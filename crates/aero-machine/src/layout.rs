@@ -49,6 +49,8 @@ pub enum Dev {
     DebugCon,
     /// Not a device: the queue of typed text, which has a timer.
     Typist,
+    /// Floating-point errors, port F0h.
+    Coprocessor,
 }
 
 impl Dev {
@@ -93,6 +95,8 @@ pub mod irq {
     pub const RTC: u8 = 8;
     /// PS/2 mouse.
     pub const MOUSE: u8 = 12;
+    /// Floating-point errors.
+    pub const FPU: u8 = 13;
 }
 
 /// What firmware steers PIRQ A–D to at power-on.
@@ -111,7 +115,7 @@ pub const FUNCTIONS: [(Bdf, Dev); 3] = [
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 19] = [
+pub const PORTS: [(u16, u16, Dev, u8); 20] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -122,6 +126,7 @@ pub const PORTS: [(u16, u16, Dev, u8); 19] = [
     (0x70, 2, Dev::Rtc, 0),
     (0x80, 1, Dev::PostPort, 0),
     (0x92, 1, Dev::SystemControlA, 0),
+    (0xf0, 1, Dev::Coprocessor, 0),
     (SMI_CMD, 2, Dev::AcpiPm, 2),
     (0x3b0, 0x30, Dev::Vga, 0),
     (COM1, 8, Dev::Serial, 0),
@@ -180,7 +185,7 @@ pub fn board(cpus: u8) -> Board {
             isa(IsaKind::Pit, &[(0x40, 4)], Some(irq::PIT)),
             isa(IsaKind::Speaker, &[(0x61, 1)], None),
             isa(IsaKind::Rtc, &[(0x70, 2)], Some(irq::RTC)),
-            isa(IsaKind::Fpu, &[(0xf0, 16)], Some(13)),
+            isa(IsaKind::Fpu, &[(0xf0, 16)], Some(irq::FPU)),
             isa(IsaKind::Keyboard, &[(0x60, 1), (0x64, 1)], Some(irq::KEYBOARD)),
             isa(IsaKind::Mouse, &[], Some(irq::MOUSE)),
             isa(IsaKind::Serial, &[(COM1, 8)], Some(irq::COM1)),

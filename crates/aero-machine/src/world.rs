@@ -273,6 +273,16 @@ impl Bus for World {
         self.settle(mem);
     }
 
+    fn set_ferr(&mut self, mem: &mut GuestMemory, when: u64, asserted: bool) {
+        self.sync(when);
+        self.devices.coprocessor.set_ferr(&mut Cx::new(&mut self.fabric, mem, Dev::Coprocessor.id()), asserted);
+        self.settle(mem);
+    }
+
+    fn ignne(&self) -> bool {
+        self.devices.coprocessor.ignne()
+    }
+
     fn now(&mut self, when: u64) -> u64 {
         self.sync(when).0
     }

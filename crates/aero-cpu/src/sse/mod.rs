@@ -306,20 +306,20 @@ impl Vcpu<'_> {
     #[inline(always)]
     fn check_mmx(&mut self) -> Result<(), Stop> {
         if self.st.cr0 & (cr0::EM | cr0::TS) != 0 || self.st.fpu.pending_exception() {
-            return Err(self.refuse_mmx());
+            return self.refuse_mmx();
         }
         Ok(())
     }
 
     #[cold]
-    fn refuse_mmx(&mut self) -> Stop {
+    fn refuse_mmx(&mut self) -> Result<(), Stop> {
         if self.st.cr0 & cr0::EM != 0 {
-            return self.ud();
+            return Err(self.ud());
         }
         if self.st.cr0 & cr0::TS != 0 {
-            return self.raise(Vector::DEVICE_NOT_AVAILABLE);
+            return Err(self.raise(Vector::DEVICE_NOT_AVAILABLE));
         }
-        self.raise(Vector::X87)
+        self.x87_error()
     }
 
     #[inline(always)]

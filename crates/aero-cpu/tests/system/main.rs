@@ -12,3 +12,4 @@ mod privilege;
 mod registers;
 mod stepping;
 mod tasks;
+mod x87;
