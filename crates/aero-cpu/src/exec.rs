@@ -46,6 +46,7 @@ impl Cpu {
             shadow: Shadow::Open,
             halted: false,
             monitoring: false,
+            repeat_flags: None,
             random: Generator::new(config.seed),
             retired: 0,
             tsc_offset: 0,
@@ -67,6 +68,7 @@ impl Cpu {
         self.core.shadow = Shadow::Open;
         self.core.halted = false;
         self.core.monitoring = false;
+        self.core.repeat_flags = None;
         self.core.tsc_offset = 0;
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }

@@ -6,9 +6,11 @@ mod guest;
 
 mod exceptions;
 mod flow;
+mod integer;
 mod modes;
 mod paging;
 mod privilege;
 mod registers;
 mod stepping;
+mod strings;
 mod tasks;
