@@ -279,9 +279,13 @@ impl Vcpu<'_> {
         Ok(())
     }
 
-    fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {
-        let checked = self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0;
-        if checked && la & u64::from(len - 1) != 0 {
+    /// Whether misaligned accesses fault (#AC).
+    pub(crate) fn alignment_checked(&self) -> bool {
+        self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0
+    }
+
+    pub(crate) fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {
+        if self.alignment_checked() && la & u64::from(len - 1) != 0 {
             return Err(self.raise_code(Vector::ALIGNMENT_CHECK, 0));
         }
         Ok(())

@@ -47,6 +47,7 @@ impl Cpu {
             ferr: false,
             halted: false,
             monitoring: false,
+            repeat_flags: None,
             random: Generator::new(config.seed),
             retired: 0,
             tsc_offset: 0,
@@ -69,6 +70,7 @@ impl Cpu {
         self.core.ferr = false;
         self.core.halted = false;
         self.core.monitoring = false;
+        self.core.repeat_flags = None;
         self.core.tsc_offset = 0;
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }

@@ -126,6 +126,7 @@ impl Vcpu<'_> {
     fn interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
         self.delivered = true;
         self.core.monitoring = false;
+        self.core.repeat_flags = None;
         self.attention = true;
         self.atomically(|v| {
             if !v.st.protected() {

@@ -124,6 +124,8 @@ pub struct Core {
     pub halted: bool,
     /// MONITOR was executed and nothing has been delivered since.
     pub monitoring: bool,
+    /// The flags that a CMPS or SCAS began with whose repeat goes on.
+    pub repeat_flags: Option<crate::state::Flags>,
     /// Where RDRAND and RDSEED get their numbers.
     pub random: crate::op::random::Generator,
     /// Retired instructions.

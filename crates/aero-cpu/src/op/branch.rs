@@ -2,7 +2,7 @@
 
 use super::{Ea, Op};
 use crate::access::is_canonical;
-use crate::state::reg;
+use crate::state::{reg, seg};
 use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;
 
@@ -21,10 +21,28 @@ pub fn too_long(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Err(v.gp(0))
 }
 
-/// Goes to `imm` bytes from the start of the block, truncated to `T`.
+/// Whether a near branch may go to `target`: canonical, within the code segment. A branch that may not faults itself and
+/// changes nothing (Intel SDM vol. 2A, JMP, CALL).
 #[inline(always)]
-fn go<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.st.rip = T::trunc(v.st.rip.wrapping_add(op.imm)).zext();
+fn check<T: Word>(v: &mut Vcpu<'_>, target: T) -> Result<(), Stop> {
+    let reachable = if T::BYTES == 8 {
+        is_canonical(target.zext())
+    } else {
+        v.mode.flat || target.zext() <= u64::from(v.st.segments[usize::from(seg::CS)].limit)
+    };
+    if reachable { Ok(()) } else { Err(v.gp(0)) }
+}
+
+/// `imm` bytes from the start of the block, truncated to `T`.
+#[inline(always)]
+fn relative<T: Word>(v: &Vcpu<'_>, op: &Op) -> T {
+    T::trunc(v.st.rip.wrapping_add(op.imm))
+}
+
+#[inline(always)]
+fn go<T: Word>(v: &mut Vcpu<'_>, target: T) -> Result<(), Stop> {
+    check(v, target)?;
+    v.st.rip = target.zext();
     Err(Stop::Branch)
 }
 
@@ -34,42 +52,30 @@ fn fall_through(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     Err(Stop::Branch)
 }
 
-/// Goes to an absolute offset.
-#[inline(always)]
-fn go_to<T: Word>(v: &mut Vcpu<'_>, target: T) -> Result<(), Stop> {
-    if T::BYTES == 8 && !is_canonical(target.zext()) {
-        return Err(v.gp(0));
-    }
-    v.st.rip = target.zext();
-    Err(Stop::Branch)
-}
-
 /// JMP rel.
 pub fn jmp<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    go::<T>(v, op)
+    go::<T>(v, relative(v, op))
 }
 
 /// Jcc rel.
 pub fn jcc<T: Word, const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.flags.condition::<CC>() { go::<T>(v, op) } else { fall_through(v, op) }
+    if v.st.flags.condition::<CC>() { go::<T>(v, relative(v, op)) } else { fall_through(v, op) }
 }
 
 /// `jmp reg`.
 pub fn jmp_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    go_to::<T>(v, v.st.reg(op.dst))
+    go::<T>(v, v.st.reg(op.dst))
 }
 
 /// `jmp mem`.
 pub fn jmp_m<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.load_ea::<T, M>(op)?;
-    go_to(v, target)
+    go(v, target)
 }
 
 /// CALL rel.
 pub fn call<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let back = v.next_rip(op);
-    v.push(T::trunc(back))?;
-    go::<T>(v, op)
+    call_to::<T>(v, op, relative(v, op))
 }
 
 /// `call reg`.
@@ -83,41 +89,45 @@ pub fn call_m<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     call_to(v, op, target)
 }
 
+#[inline(always)]
 fn call_to<T: Word>(v: &mut Vcpu<'_>, op: &Op, target: T) -> Result<(), Stop> {
-    if T::BYTES == 8 && !is_canonical(target.zext()) {
-        return Err(v.gp(0));
-    }
+    check(v, target)?;
     let back = v.next_rip(op);
     v.push(T::trunc(back))?;
-    go_to(v, target)
+    v.st.rip = target.zext();
+    Err(Stop::Branch)
 }
 
 /// RET, RET imm16.
 pub fn ret<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.peek(0)?;
-    if T::BYTES == 8 && !is_canonical(target.zext()) {
-        return Err(v.gp(0));
-    }
+    check(v, target)?;
     v.add_sp(u64::from(T::BYTES) + op.imm);
-    go_to(v, target)
+    v.st.rip = target.zext();
+    Err(Stop::Branch)
 }
 
 /// LOOP, LOOPE, LOOPNE (`KIND` 2, 1, 0): the count has the address size.
 pub fn loop_<T: Word, const KIND: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let count = v.st.gpr(reg::RCX).wrapping_sub(1) & op.address_mask();
-    v.set_address_reg(op, reg::RCX, count);
     let taken = count != 0
         && match KIND {
             0 => !v.st.flags.zf(),
             1 => v.st.flags.zf(),
             _ => true,
         };
-    if taken { go::<T>(v, op) } else { fall_through(v, op) }
+    let target: T = relative(v, op);
+    if taken {
+        check(v, target)?;
+    }
+    v.set_address_reg(op, reg::RCX, count);
+    if taken { go(v, target) } else { fall_through(v, op) }
 }
 
 /// JCXZ, JECXZ, JRCXZ.
 pub fn jcxz<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.gpr(reg::RCX) & op.address_mask() == 0 { go::<T>(v, op) } else { fall_through(v, op) }
+    let zero = v.st.gpr(reg::RCX) & op.address_mask() == 0;
+    if zero { go::<T>(v, relative(v, op)) } else { fall_through(v, op) }
 }
 
 impl Vcpu<'_> {

@@ -20,7 +20,7 @@ impl Generator {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -38,7 +38,7 @@ pub fn bind(insn: &Insn) -> Option<Run> {
 }
 
 fn random<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let number = v.core.random.next();
+    let number = v.core.random.draw();
     v.st.set_reg(op.dst, T::trunc(number));
     v.st.set_arith(eflags::CF);
     Ok(())
@@ -52,7 +52,7 @@ mod tests {
     fn seed_decides_the_sequence() {
         let first = |seed| {
             let mut g = Generator::new(seed);
-            [g.next(), g.next()]
+            [g.draw(), g.draw()]
         };
         assert_eq!(first(7), first(7));
         assert_ne!(first(7), first(8));

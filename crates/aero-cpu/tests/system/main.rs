@@ -6,10 +6,12 @@ mod guest;
 
 mod exceptions;
 mod flow;
+mod integer;
 mod modes;
 mod paging;
 mod privilege;
 mod registers;
 mod stepping;
+mod strings;
 mod tasks;
 mod x87;
