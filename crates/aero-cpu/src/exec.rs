@@ -40,7 +40,7 @@ impl Cpu {
         let core = Core {
             config,
             id,
-            lapic: LocalApic::new(id),
+            lapic: LocalApic::new(id, config.model.features),
             nmi_pending: false,
             nmi_blocked: false,
             shadow: Shadow::Open,
