@@ -49,6 +49,8 @@ impl Cpu {
             random: Generator::new(config.seed),
             retired: 0,
             tsc_offset: 0,
+            tsc_adjust: 0,
+            hyperv: Default::default(),
             unknown_msrs: Default::default(),
             counters: Counters::default(),
         };
@@ -61,13 +63,15 @@ impl Cpu {
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
         self.cache.clear(mem);
-        self.core.lapic.reset();
+        self.core.lapic = LocalApic::new(self.core.id, self.core.config.model.features);
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
         self.core.shadow = Shadow::Open;
         self.core.halted = false;
         self.core.monitoring = false;
         self.core.tsc_offset = 0;
+        self.core.tsc_adjust = 0;
+        self.core.hyperv = Default::default();
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }
     }

@@ -159,6 +159,7 @@ fn cpuid(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
         apic_id: v.core.id,
         processors: 1,
         apic_enabled: v.core.lapic.enabled(),
+        hypervisor: v.core.config.hyperv,
         osxsave: v.st.cr4 & cr4::OSXSAVE != 0,
         ospke: v.st.cr4 & cr4::PKE != 0,
         xcr0: v.st.xcr0,
