@@ -78,6 +78,9 @@ pub struct RunArgs {
     /// Guest memory, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "The machine")]
     memory: Size,
+    /// The machine: win7; with ,hv=on it shows the hypervisor interface that Windows knows
+    #[arg(long, value_name = "NAME[,hv=on]", default_value = "win7", help_heading = "The machine")]
+    machine: MachineOption,
     /// Processor model: win7, core2 or max; with ,strict-msr unknown MSRs fault
     #[arg(long, value_name = "MODEL[,strict-msr]", default_value = "win7", help_heading = "The machine")]
     cpu: CpuOption,
@@ -141,6 +144,7 @@ pub struct RunOptions {
     /// Bytes.
     pub memory: u64,
     pub cpu: CpuChoice,
+    pub hyperv: bool,
     pub clock: Clock,
     pub rtc: Rtc,
     pub vga: bool,
@@ -185,6 +189,7 @@ impl RunArgs {
             append: self.append,
             memory: self.memory.0,
             cpu: self.cpu.0,
+            hyperv: self.machine.hyperv,
             clock: self.clock,
             rtc,
             vga: self.vga == Vga::Std,
@@ -200,6 +205,35 @@ impl RunArgs {
             max_insns: self.max_insns,
             stats: self.stats,
         })
+    }
+}
+
+/// `--machine`.
+#[derive(Clone, Debug)]
+struct MachineOption {
+    hyperv: bool,
+}
+
+impl FromStr for MachineOption {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let mut words = s.split(',');
+        match words.next() {
+            Some("win7") => {}
+            other => {
+                return Err(format!("there is no machine '{}'; there is win7", other.unwrap_or_default()));
+            }
+        }
+        let mut option = Self { hyperv: false };
+        for word in words {
+            option.hyperv = match word {
+                "hv=on" => true,
+                "hv=off" => false,
+                _ => return Err(format!("'{word}' is not known after the machine; hv=on and hv=off are")),
+            };
+        }
+        Ok(option)
     }
 }
 

@@ -408,6 +408,7 @@ fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
 fn config(options: &RunOptions) -> Config {
     Config {
         cpu: options.cpu.clone(),
+        hyperv: options.hyperv,
         memory: options.memory,
         clock: match options.clock {
             Clock::Realtime => ClockConfig::Realtime,

@@ -40,7 +40,7 @@ impl Cpu {
         let core = Core {
             config,
             id,
-            lapic: LocalApic::new(id),
+            lapic: LocalApic::new(id, config.model.features),
             nmi_pending: false,
             nmi_blocked: false,
             shadow: Shadow::Open,
@@ -51,6 +51,8 @@ impl Cpu {
             random: Generator::new(config.seed),
             retired: 0,
             tsc_offset: 0,
+            tsc_adjust: 0,
+            hyperv: Default::default(),
             unknown_msrs: Default::default(),
             counters: Counters::default(),
         };
@@ -63,7 +65,7 @@ impl Cpu {
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
         self.cache.clear(mem);
-        self.core.lapic.reset();
+        self.core.lapic = LocalApic::new(self.core.id, self.core.config.model.features);
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
         self.core.shadow = Shadow::Open;
@@ -72,6 +74,8 @@ impl Cpu {
         self.core.monitoring = false;
         self.core.repeat_flags = None;
         self.core.tsc_offset = 0;
+        self.core.tsc_adjust = 0;
+        self.core.hyperv = Default::default();
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }
     }

@@ -20,6 +20,7 @@ pub mod exception;
 pub mod exec;
 pub mod flags;
 pub mod fpu;
+pub mod hyperv;
 pub mod interrupt;
 pub mod lapic;
 pub mod mmu;

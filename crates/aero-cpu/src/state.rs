@@ -333,6 +333,8 @@ pub struct Msrs {
     pub xss: u64,
     /// IA32_PKRS: protection-key rights of supervisor pages.
     pub pkrs: u64,
+    /// IA32_DEBUGCTL.
+    pub debugctl: u64,
     /// CTL, STATUS, ADDR, MISC of each machine-check bank.
     pub mc_banks: [[u64; 4]; 10],
 }
@@ -422,7 +424,7 @@ impl CpuState {
             cr4: 0,
             pdpte: [0; 4],
             dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
-            msr: Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 0x1801, ..Msrs::default() },
+            msr: crate::msr::table::power_on(),
             fpu: Fpu::default(),
             xmm: [[0; 2]; 16],
             mxcsr: 0x1f80,

@@ -35,6 +35,8 @@ pub trait Bus {
     fn ignne(&self) -> bool {
         false
     }
+    /// Software asked for a reset of the machine by a register of the processor.
+    fn request_reset(&mut self) {}
     /// End of a level-triggered interrupt: the I/O APICs must hear of it.
     fn end_of_interrupt(&mut self, mem: &mut GuestMemory, when: u64, vector: u8);
 }
@@ -93,6 +95,8 @@ pub struct CpuConfig {
     pub model: &'static Model,
     /// Unknown MSRs fault; otherwise they read zero and swallow writes.
     pub strict_msr: bool,
+    /// The hypervisor interface that Windows knows is there.
+    pub hyperv: bool,
     /// Where RDRAND and RDSEED begin.
     pub seed: u64,
 }
@@ -100,7 +104,7 @@ pub struct CpuConfig {
 impl CpuConfig {
     /// A processor of `model` with the defaults of everything else.
     pub fn of(model: &'static Model) -> Self {
-        Self { model, strict_msr: false, seed: 0 }
+        Self { model, strict_msr: false, hyperv: false, seed: 0 }
     }
 }
 
@@ -132,6 +136,10 @@ pub struct Core {
     pub retired: u64,
     /// RDTSC minus virtual time in ticks (WRMSR to the TSC moves it).
     pub tsc_offset: u64,
+    /// IA32_TSC_ADJUST: how far software has moved the counter.
+    pub tsc_adjust: u64,
+    /// State of the hypervisor interface.
+    pub hyperv: crate::hyperv::HyperV,
     /// Numbers of MSRs that were asked for and are unknown, each logged once.
     pub unknown_msrs: rustc_hash::FxHashSet<u32>,
     /// Times a halted processor was entered, interrupts taken, exceptions raised.
@@ -263,7 +271,11 @@ impl Vcpu<'_> {
     pub(crate) fn write_device(&mut self, gpa: u64, len: u32, value: u64) {
         self.core.counters.device_accesses += 1;
         if let Some(offset) = self.lapic_offset(gpa) {
-            return self.write_lapic(offset & !3, value as u32);
+            // Only aligned accesses of 32 bits are defined; others do nothing (Intel SDM vol. 3, 11.4.1).
+            if len == 4 && offset & 15 == 0 {
+                self.write_lapic(offset, value as u32);
+            }
+            return;
         }
         let when = self.retired();
         self.bus.write_memory(self.mem, when, gpa, len, value);

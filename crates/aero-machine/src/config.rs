@@ -15,6 +15,8 @@ pub struct Config {
     pub memory: u64,
     /// What the processors are.
     pub cpu: CpuChoice,
+    /// Whether software sees the hypervisor interface that Windows knows.
+    pub hyperv: bool,
     /// How virtual time passes.
     pub clock: ClockConfig,
     /// What the real-time clock says at power-on, in seconds since 1970.
@@ -32,6 +34,7 @@ impl Default for Config {
         Self {
             memory: 1 << 30,
             cpu: CpuChoice::default(),
+            hyperv: false,
             clock: ClockConfig::Realtime,
             rtc: REPEATABLE_RTC,
             debug_exit: None,

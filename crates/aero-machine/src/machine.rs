@@ -74,8 +74,12 @@ impl Machine {
         {
             return Err(BuildError::Mips(mips));
         }
-        let cpu =
-            CpuConfig { model: config.cpu.find()?, strict_msr: config.cpu.strict_msr, seed: config.rtc };
+        let cpu = CpuConfig {
+            model: config.cpu.find()?,
+            strict_msr: config.cpu.strict_msr,
+            hyperv: config.hyperv,
+            seed: config.rtc,
+        };
         // A bad kernel is told before memory is asked for.
         aero_firmware::linux::parse(&boot.kernel)?;
         let mut mem = GuestMemory::new(config.memory, 1)?;

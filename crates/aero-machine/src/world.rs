@@ -307,6 +307,11 @@ impl Bus for World {
         self.intr_rose || earlier || !self.ipis.is_empty() || self.fabric.has_work()
     }
 
+    fn request_reset(&mut self) {
+        // As the reset port does.
+        self.fabric.request(aero_bus::PowerRequest::Reset);
+    }
+
     fn send_ipi(&mut self, icr: Icr) {
         self.ipis.push(icr);
     }

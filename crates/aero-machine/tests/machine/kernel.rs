@@ -445,6 +445,7 @@ impl WallClock for TestClock {
 pub fn config() -> Config {
     Config {
         cpu: CpuChoice::default(),
+        hyperv: false,
         memory: 4 << 20,
         clock: ClockConfig::Icount { mips: 100 },
         rtc: REPEATABLE_RTC,
