@@ -131,15 +131,29 @@ impl Vcpu<'_> {
         self.read_at(la, T::BYTES, false).map(T::trunc)
     }
 
+    /// Faults as a read (or a write) of `len` bytes by the processor itself would.
+    pub(crate) fn probe_system(&mut self, la: u64, len: u32, write: bool) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
+        self.translate(la, write, false)?;
+        if crosses(la, len) {
+            self.translate(self.next_page(la), write, false)?;
+        }
+        Ok(())
+    }
+
     /// Stores as the processor itself does.
     pub fn store_system<T: Word>(&mut self, la: u64, value: T) -> Result<(), Stop> {
         self.write_at(la, T::BYTES, value.zext(), false)
     }
 
-    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory.
+    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory,
+    /// and where each access must be looked at by itself: watched pages, alignment checks.
     /// `write` also notes that code there may change. For bulk string operations.
     pub fn run_at(&mut self, la: u64, write: bool) -> Result<Option<(u32, u32)>, Stop> {
         self.check_canonical(la, 1)?;
+        if self.checks_alignment() || self.core.watch.watches_page(la) {
+            return Ok(None);
+        }
         Ok(match self.translate(la, write, self.st.cpl == 3)? {
             Place::Ram(at) => Some((at, 0x1000 - (at & 0xfff))),
             Place::Device(_) => None,
@@ -159,7 +173,7 @@ impl Vcpu<'_> {
         // Accessed and dirty bits may lie beside code.
         self.attention |= self.mem.code_was_modified();
         match walked {
-            Ok(page) => Ok(self.mem.offset_of(Gpa(page.base | la & 0xfff))),
+            Ok(page) => Ok(self.mem.offset_of(Gpa(self.through_a20(page.base) | la & 0xfff))),
             Err(f) => Err(self.page_fault(la, f.0)),
         }
     }
@@ -168,14 +182,22 @@ impl Vcpu<'_> {
     #[inline(never)]
     fn load_slow(&mut self, la: u64, len: u32) -> Result<u64, Stop> {
         self.check_alignment(la, len)?;
-        self.read_at(la, len, self.st.cpl == 3)
+        let value = self.read_at(la, len, self.st.cpl == 3)?;
+        if self.core.watch.data {
+            self.watch_access(la, len, false);
+        }
+        Ok(value)
     }
 
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, la: u64, len: u32, value: u64) -> Result<(), Stop> {
         self.check_alignment(la, len)?;
-        self.write_at(la, len, value, self.st.cpl == 3)
+        self.write_at(la, len, value, self.st.cpl == 3)?;
+        if self.core.watch.data {
+            self.watch_access(la, len, true);
+        }
+        Ok(())
     }
 
     fn read_at(&mut self, la: u64, len: u32, user: bool) -> Result<u64, Stop> {
@@ -257,12 +279,17 @@ impl Vcpu<'_> {
             Ok(page) => page,
             Err(f) => return Err(self.page_fault(la, f.0)),
         };
-        let Some(host) = self.mem.offset_of(Gpa(page.base)) else {
-            return Ok(Place::Device(page.base | la & 0xfff));
+        let base = self.through_a20(page.base);
+        let Some(host) = self.mem.offset_of(Gpa(base)) else {
+            return Ok(Place::Device(base | la & 0xfff));
         };
+        let place = Place::Ram(host | (la & 0xfff) as u32);
+        if self.core.watch.watches_page(la) {
+            return Ok(place);
+        }
         let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
         self.tlb.fill(user, la & !0xfff, host, page.global, page.size, writable);
-        Ok(Place::Ram(host | (la & 0xfff) as u32))
+        Ok(place)
     }
 
     /// The first address of the page after `la`'s, wrapped as the address size does.
@@ -279,9 +306,13 @@ impl Vcpu<'_> {
         Ok(())
     }
 
+    /// Whether a misaligned access is #AC (Intel SDM vol. 3, 2.5, CR0.AM).
+    fn checks_alignment(&self) -> bool {
+        self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0
+    }
+
     fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {
-        let checked = self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0;
-        if checked && la & u64::from(len - 1) != 0 {
+        if self.checks_alignment() && la & u64::from(len - 1) != 0 {
             return Err(self.raise_code(Vector::ALIGNMENT_CHECK, 0));
         }
         Ok(())

@@ -4,6 +4,7 @@
 #[path = "../guest/mod.rs"]
 mod guest;
 
+mod breakpoints;
 mod exceptions;
 mod flow;
 mod modes;
