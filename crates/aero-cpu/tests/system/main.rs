@@ -13,3 +13,4 @@ mod privilege;
 mod registers;
 mod stepping;
 mod tasks;
+mod virtual8086;
