@@ -127,6 +127,7 @@ impl Cpu {
         };
         v.update_mode();
         v.update_watch();
+        v.follow_a20();
         let exit = run_loop(&mut v, &mut self.cache);
         v.core.retired = v.retired();
         exit

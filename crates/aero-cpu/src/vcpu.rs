@@ -288,12 +288,17 @@ impl Vcpu<'_> {
         if self.core.watch.ports {
             self.watch_port(port, len);
         }
+        self.follow_a20();
+        self.after_device();
+    }
+
+    /// Takes over where the A20 gate stands.
+    pub(crate) fn follow_a20(&mut self) {
         let open = self.bus.a20_open();
         if open != self.core.a20_open {
             self.core.a20_open = open;
             self.tlb.flush_all();
         }
-        self.after_device();
     }
 
     /// A physical address as it leaves the processor: the A20 gate, when closed, holds bit 20 at zero.

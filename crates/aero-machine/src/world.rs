@@ -297,6 +297,10 @@ impl Bus for World {
         self.intr_rose || earlier || !self.ipis.is_empty() || self.fabric.has_work()
     }
 
+    fn a20_open(&self) -> bool {
+        self.devices.system_control.a20() || self.devices.i8042.a20()
+    }
+
     fn send_ipi(&mut self, icr: Icr) {
         self.ipis.push(icr);
     }
