@@ -131,15 +131,29 @@ impl Vcpu<'_> {
         self.read_at(la, T::BYTES, Who::Processor).map(T::trunc)
     }
 
+    /// Faults as a read (or a write) of `len` bytes by the processor itself would.
+    pub(crate) fn probe_system(&mut self, la: u64, len: u32, write: bool) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
+        self.translate(la, write, Who::Processor)?;
+        if crosses(la, len) {
+            self.translate(self.next_page(la), write, Who::Processor)?;
+        }
+        Ok(())
+    }
+
     /// Stores as the processor itself does.
     pub fn store_system<T: Word>(&mut self, la: u64, value: T) -> Result<(), Stop> {
         self.write_at(la, T::BYTES, value.zext(), Who::Processor)
     }
 
-    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory.
+    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory,
+    /// and where each access must be looked at by itself: watched pages, alignment checks.
     /// `write` also notes that code there may change. For bulk string operations.
     pub fn run_at(&mut self, la: u64, write: bool) -> Result<Option<(u32, u32)>, Stop> {
         self.check_canonical(la, 1)?;
+        if self.alignment_checked() || self.core.watch.watches_page(la) {
+            return Ok(None);
+        }
         Ok(match self.translate(la, write, Who::at(self.st.cpl))? {
             Place::Ram(at) => Some((at, 0x1000 - (at & 0xfff))),
             Place::Device(_) => None,
@@ -159,7 +173,7 @@ impl Vcpu<'_> {
         self.tlb.note_fetch(la, page.size);
         Ok(match self.ram_of(&page) {
             Some(at) => Place::Ram(at | (la & 0xfff) as u32),
-            None => Place::Device(page.base | la & 0xfff),
+            None => Place::Device(self.through_a20(page.base) | la & 0xfff),
         })
     }
 
@@ -181,22 +195,31 @@ impl Vcpu<'_> {
     /// The arena offset of a page that is RAM. The local APIC's registers lie in front of RAM at the same address
     /// (Intel SDM vol. 3, 11.4.5).
     fn ram_of(&self, page: &Page) -> Option<u32> {
-        let at = self.mem.offset_of(Gpa(page.base))?;
-        (self.core.lapic.mmio_base() != Some(page.base)).then_some(at)
+        let base = self.through_a20(page.base);
+        let at = self.mem.offset_of(Gpa(base))?;
+        (self.core.lapic.mmio_base() != Some(base)).then_some(at)
     }
 
     #[cold]
     #[inline(never)]
     fn load_slow(&mut self, la: u64, len: u32) -> Result<u64, Stop> {
         self.check_alignment(la, len)?;
-        self.read_at(la, len, Who::at(self.st.cpl))
+        let value = self.read_at(la, len, Who::at(self.st.cpl))?;
+        if self.core.watch.data {
+            self.watch_access(la, len, false);
+        }
+        Ok(value)
     }
 
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, la: u64, len: u32, value: u64) -> Result<(), Stop> {
         self.check_alignment(la, len)?;
-        self.write_at(la, len, value, Who::at(self.st.cpl))
+        self.write_at(la, len, value, Who::at(self.st.cpl))?;
+        if self.core.watch.data {
+            self.watch_access(la, len, true);
+        }
+        Ok(())
     }
 
     fn read_at(&mut self, la: u64, len: u32, who: Who) -> Result<u64, Stop> {
@@ -275,11 +298,15 @@ impl Vcpu<'_> {
         self.tlb.misses += 1;
         let page = self.walk(la, Access { who, kind: if write { Kind::Write } else { Kind::Read } })?;
         let Some(host) = self.ram_of(&page) else {
-            return Ok(Place::Device(page.base | la & 0xfff));
+            return Ok(Place::Device(self.through_a20(page.base) | la & 0xfff));
         };
+        let place = Place::Ram(host | (la & 0xfff) as u32);
+        if self.core.watch.watches_page(la) {
+            return Ok(place);
+        }
         let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
         self.tlb.fill(user, la & !0xfff, host, &page, writable);
-        Ok(Place::Ram(host | (la & 0xfff) as u32))
+        Ok(place)
     }
 
     /// The first address of the page after `la`'s, wrapped as the address size does.

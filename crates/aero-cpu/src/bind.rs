@@ -63,6 +63,20 @@ macro_rules! wide {
     };
 }
 
+/// Handler of a near branch: `wide!` with the parameter that says whether the target may lie outside the segment.
+macro_rules! near {
+    ($mode:expr, $size:expr, $($f:ident)::+ $(, $g:tt)*) => {
+        if $mode.flat { wide!($size, $($f)::+, false $(, $g)*) } else { wide!($size, $($f)::+, true $(, $g)*) }
+    };
+}
+
+/// As `near!`, with a memory operand.
+macro_rules! near_mem {
+    ($mode:expr, $size:expr, $ea:expr, $($f:ident)::+) => {
+        if $mode.flat { sized_mem!($size, $ea, $($f)::+, false) } else { sized_mem!($size, $ea, $($f)::+, true) }
+    };
+}
+
 /// Handler of a type parameterised by operand size and addressing.
 macro_rules! sized_mem {
     ($size:expr, $ea:expr, $($f:ident)::+ $(, $g:tt)*) => {
@@ -503,7 +517,7 @@ fn branch_size(insn: &Insn, mode: Mode) -> u8 {
 fn conditions(insn: &Insn, mode: Mode, ea: EaKind) -> Option<Choice> {
     if let Some(cc) = condition(&JCC, insn.mnemonic) {
         let size = branch_size(insn, mode);
-        return Some((by_condition!(cc, |CC| wide!(size, branch::jcc, CC)), true));
+        return Some((by_condition!(cc, |CC| near!(mode, size, branch::jcc, CC)), true));
     }
     if let Some(cc) = condition(&SETCC, insn.mnemonic) {
         let run = match (kind(insn, 0), ea) {
@@ -525,17 +539,19 @@ fn branches(insn: &Insn, mode: Mode, ea: EaKind) -> Option<Choice> {
     let size = branch_size(insn, mode);
     let near = matches!(insn.operands[0], Operand::Near(_));
     let run = match (insn.mnemonic, kind(insn, 0)) {
-        (Mnemonic::Jmp, _) if near => wide!(size, branch::jmp),
-        (Mnemonic::Call, _) if near => wide!(size, branch::call),
-        (Mnemonic::Jmp, Kind::Reg) => wide!(size, branch::jmp_r),
-        (Mnemonic::Call, Kind::Reg) => wide!(size, branch::call_r),
-        (Mnemonic::Jmp, Kind::Mem) if is_near_memory(insn, size) => sized_mem!(size, ea, branch::jmp_m),
-        (Mnemonic::Call, Kind::Mem) if is_near_memory(insn, size) => sized_mem!(size, ea, branch::call_m),
-        (Mnemonic::Ret, _) => wide!(size, branch::ret),
-        (Mnemonic::Loopne, _) => wide!(size, branch::loop_, 0),
-        (Mnemonic::Loope, _) => wide!(size, branch::loop_, 1),
-        (Mnemonic::Loop, _) => wide!(size, branch::loop_, 2),
-        (Mnemonic::Jcxz | Mnemonic::Jecxz | Mnemonic::Jrcxz, _) => wide!(size, branch::jcxz),
+        (Mnemonic::Jmp, _) if near => near!(mode, size, branch::jmp),
+        (Mnemonic::Call, _) if near => near!(mode, size, branch::call),
+        (Mnemonic::Jmp, Kind::Reg) => near!(mode, size, branch::jmp_r),
+        (Mnemonic::Call, Kind::Reg) => near!(mode, size, branch::call_r),
+        (Mnemonic::Jmp, Kind::Mem) if is_near_memory(insn, size) => near_mem!(mode, size, ea, branch::jmp_m),
+        (Mnemonic::Call, Kind::Mem) if is_near_memory(insn, size) => {
+            near_mem!(mode, size, ea, branch::call_m)
+        }
+        (Mnemonic::Ret, _) => near!(mode, size, branch::ret),
+        (Mnemonic::Loopne, _) => near!(mode, size, branch::loop_, 0),
+        (Mnemonic::Loope, _) => near!(mode, size, branch::loop_, 1),
+        (Mnemonic::Loop, _) => near!(mode, size, branch::loop_, 2),
+        (Mnemonic::Jcxz | Mnemonic::Jecxz | Mnemonic::Jrcxz, _) => near!(mode, size, branch::jcxz),
         _ => return None,
     };
     Some((run, true))

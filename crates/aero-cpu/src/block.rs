@@ -184,6 +184,8 @@ impl BlockCache {
         }
         v.core.counters.blocks_decoded += 1;
         let features = v.core.config.model.features;
+        // A relative branch from here may leave the canonical addresses, so it must look.
+        let mode = Mode { flat: v.mode.flat && !near_the_hole(v, la), ..v.mode };
         let start = self.ops.len();
         let mut end = 0u32;
         let mut second = None;
@@ -194,6 +196,9 @@ impl BlockCache {
             let decoded = match decode(&bytes[..have], v.mode.code, features) {
                 Err(DecodeError::Truncated) if have < MAX_LEN && end == 0 => {
                     let next = next_page(v, la);
+                    if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(next) {
+                        return Err(v.gp(0));
+                    }
                     let Place::Ram(s) = v.translate_fetch(next, v.st.cpl == 3)? else { return Ok(None) };
                     second = Some(s);
                     let more = fetch(v.mem, s, MAX_LEN - have, &mut bytes[have..]);
@@ -203,7 +208,7 @@ impl BlockCache {
                 other => other,
             };
             let n = (self.ops.len() - start) as u8;
-            let bound = bind(decoded, v.mode, n, end as u16);
+            let bound = bind(decoded, mode, n, end as u16);
             end += u32::from(bound.len);
             self.ops.push(bound.op);
             if bound.ends {
@@ -263,6 +268,14 @@ impl BlockCache {
 
 fn place_key(at: u32, mode: Mode) -> u64 {
     u64::from(mode.key()) << 32 | u64::from(at)
+}
+
+/// Whether a 32-bit displacement from 64-bit code at `la` can reach the non-canonical hole.
+fn near_the_hole(v: &Vcpu<'_>, la: u64) -> bool {
+    const REACH: u64 = (1 << 31) + 0x1_0000;
+    let canonical = crate::access::is_canonical;
+    v.mode.code == aero_x86::CodeSize::B64
+        && !(canonical(la.wrapping_add(REACH)) && canonical(la.wrapping_sub(REACH)))
 }
 
 fn next_page(v: &Vcpu<'_>, la: u64) -> u64 {

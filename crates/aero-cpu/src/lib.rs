@@ -16,6 +16,7 @@
 pub mod access;
 pub mod bind;
 pub mod block;
+pub mod debug;
 pub mod exception;
 pub mod exec;
 pub mod flags;

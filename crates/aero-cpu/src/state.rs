@@ -237,6 +237,11 @@ impl Segment {
         Self { base: u64::from(selector) << 4, limit: 0xffff, attributes: 0x93 | dpl << 5, selector }
     }
 
+    /// A null SS, which 64-bit code below CPL 3 may use. DPL follows the selector, so that the CPL can be read from it.
+    pub fn null_stack(selector: u16) -> Self {
+        Self { selector, attributes: u32::from(selector & 3) << 5, ..Self::default() }
+    }
+
     /// Whether the segment may be used at all.
     pub fn present(&self) -> bool {
         self.attributes & Self::PRESENT != 0

@@ -1,5 +1,6 @@
 //! A processor while it runs: its state with everything lent to it for one call of [`crate::Cpu::run`].
 
+use crate::debug::Watch;
 use crate::exception::{Exception, Vector};
 use crate::lapic::LocalApic;
 use crate::state::{CpuState, Segment, cr0, seg};
@@ -27,6 +28,10 @@ pub trait Bus {
     fn acknowledge_interrupt(&mut self, mem: &mut GuestMemory, when: u64) -> u8;
     /// Whether the run loop must return to the machine: a line changed, a timer was armed, a reset was asked for.
     fn needs_attention(&self) -> bool;
+    /// Whether the A20 gate is open. Looked at after every port access.
+    fn a20_open(&self) -> bool {
+        true
+    }
     /// An interrupt command that the local APIC wants sent.
     fn send_ipi(&mut self, icr: crate::lapic::Icr);
     /// The FERR# pin: an unmasked floating-point error waits while CR0.NE is clear.
@@ -51,6 +56,8 @@ pub enum Stop {
     Again,
     /// It changed nothing; [`Vcpu::exception`] is pending.
     Fault,
+    /// It switched tasks and has set RIP; [`Vcpu::exception`] came up in the new task and is pending.
+    FaultAfter,
     /// It changed nothing; its address was not canonical: #SS(0) or #GP(0) by its segment.
     NonCanonical,
     /// The block is stale and none of it ran.
@@ -124,6 +131,12 @@ pub struct Core {
     pub shadow: Shadow,
     /// FERR# is asserted.
     pub ferr: bool,
+    /// DR6 bits of the debug trap that is due after the instruction under way.
+    pub pending_debug: u64,
+    /// What the debug registers watch for.
+    pub watch: Watch,
+    /// The A20 gate is open: address bit 20 counts.
+    pub a20_open: bool,
     /// HLT was executed and nothing has woken the processor.
     pub halted: bool,
     /// MONITOR was executed and nothing has been delivered since.
@@ -286,7 +299,7 @@ impl Vcpu<'_> {
         self.core.counters.device_accesses += 1;
         let when = self.retired();
         let value = self.bus.read_port(self.mem, when, port, len);
-        self.after_device();
+        self.after_port(port, len);
         value
     }
 
@@ -294,7 +307,29 @@ impl Vcpu<'_> {
         self.core.counters.device_accesses += 1;
         let when = self.retired();
         self.bus.write_port(self.mem, when, port, len, value);
+        self.after_port(port, len);
+    }
+
+    fn after_port(&mut self, port: u16, len: u32) {
+        if self.core.watch.ports {
+            self.watch_port(port, len);
+        }
+        self.follow_a20();
         self.after_device();
+    }
+
+    /// Takes over where the A20 gate stands.
+    pub(crate) fn follow_a20(&mut self) {
+        let open = self.bus.a20_open();
+        if open != self.core.a20_open {
+            self.core.a20_open = open;
+            self.tlb.flush_all();
+        }
+    }
+
+    /// A physical address as it leaves the processor: the A20 gate, when closed, holds bit 20 at zero.
+    pub(crate) fn through_a20(&self, gpa: u64) -> u64 {
+        if self.core.a20_open { gpa } else { gpa & !(1 << 20) }
     }
 
     fn after_device(&mut self) {
@@ -354,9 +389,8 @@ impl Vcpu<'_> {
 pub(crate) fn mode_of(st: &CpuState) -> Mode {
     let at = |n: u8| &st.segments[usize::from(n)];
     let cs = at(seg::CS);
-    let code = if st.real_segments() {
-        CodeSize::B16
-    } else if st.long_mode() && cs.attributes & Segment::LONG != 0 {
+    // CS.D stays what it was when protection goes off, until a far transfer in protected mode changes it.
+    let code = if st.long_mode() && cs.attributes & Segment::LONG != 0 {
         CodeSize::B64
     } else if cs.big() {
         CodeSize::B32

@@ -312,6 +312,10 @@ impl Bus for World {
         self.fabric.request(aero_bus::PowerRequest::Reset);
     }
 
+    fn a20_open(&self) -> bool {
+        self.devices.system_control.a20() || self.devices.i8042.a20()
+    }
+
     fn send_ipi(&mut self, icr: Icr) {
         self.ipis.push(icr);
     }

@@ -57,6 +57,16 @@ impl Vcpu<'_> {
         Ok(())
     }
 
+    /// Whether [`Vcpu::load_cr3`] would take `value`.
+    pub(crate) fn check_cr3(&mut self, value: u64) -> Result<(), Stop> {
+        let pointers = self.st.pdpte;
+        if self.pae_paging() {
+            self.load_pdptes(value)?;
+            self.st.pdpte = pointers;
+        }
+        Ok(())
+    }
+
     /// MOV to CR3. Outside long mode only 32 bits reach it.
     fn write_cr3(&mut self, value: u64) -> Result<(), Stop> {
         let keep = if self.st.cr4 & cr4::PCIDE != 0 { CR3_KEEP } else { 0 };
@@ -134,6 +144,9 @@ impl Vcpu<'_> {
             self.load_pdptes(self.st.cr3)?;
         }
         self.st.cr4 = value;
+        if changed & cr4::DE != 0 {
+            self.update_watch();
+        }
         const FLUSHES: u64 =
             cr4::PAE | cr4::PSE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE | cr4::PKS;
         if changed & FLUSHES != 0 {

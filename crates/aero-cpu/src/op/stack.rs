@@ -2,7 +2,7 @@
 
 use super::{Ea, Op};
 use crate::exception::Vector;
-use crate::state::{eflags, reg, seg};
+use crate::state::{cr4, eflags, reg, seg};
 use crate::vcpu::{Shadow, Stop, Vcpu};
 use crate::word::Word;
 use aero_x86::CodeSize;
@@ -212,21 +212,34 @@ pub fn leave<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// PUSHF: in VM86 mode it needs IOPL 3; VM and RF are pushed as zero.
-pub fn pushf<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
-    if v.st.vm86() && v.st.iopl() < 3 {
+/// Whether PUSHF and POPF of `T` are those of VME: in VM86 mode below IOPL 3, words only.
+///
+/// # Errors
+/// #GP(0) for VM86 programs below IOPL 3 without it.
+fn virtualises<T: Word>(v: &mut Vcpu<'_>) -> Result<bool, Stop> {
+    let sensitive = v.st.vm86() && v.st.iopl() < 3;
+    if sensitive && (T::BYTES != 2 || v.st.cr4 & cr4::VME == 0) {
         return Err(v.gp(0));
     }
-    let flags = v.st.rflags() & !(eflags::VM | eflags::RF);
-    v.push(T::trunc(flags))
+    Ok(sensitive)
+}
+
+/// PUSHF: VM and RF are pushed as zero.
+pub fn pushf<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    let flags = if virtualises::<T>(v)? { v.virtual_flags() } else { v.st.rflags() };
+    v.push(T::trunc(flags & !(eflags::VM | eflags::RF)))
 }
 
 /// POPF: what may change depends on CPL and IOPL.
 pub fn popf<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.vm86() && v.st.iopl() < 3 {
-        return Err(v.gp(0));
-    }
+    let virtualised = virtualises::<T>(v)?;
     let value: T = v.peek(0)?;
+    if virtualised {
+        v.set_virtual_flags(value.zext())?;
+        v.add_sp(T::BYTES.into());
+        v.st.rip = v.next_rip(op);
+        return Err(Stop::Branch);
+    }
     v.add_sp(T::BYTES.into());
     let mut may = eflags::ALL & !(eflags::VM | eflags::RF | eflags::VIF | eflags::VIP);
     if v.st.cpl > 0 {

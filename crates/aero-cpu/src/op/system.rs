@@ -3,7 +3,8 @@
 
 use super::{Any, Ea, Op, Run, control};
 use crate::bind;
-use crate::exception::Vector;
+use crate::debug::{dr6, dr7};
+use crate::exception::{Exception, Vector};
 use crate::segments::{is_null, kind, rpl};
 use crate::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
 use crate::vcpu::{Mode, Shadow, Stop, Vcpu};
@@ -125,6 +126,15 @@ impl Vcpu<'_> {
         if self.st.cpl != 0 { Err(self.gp(0)) } else { Ok(()) }
     }
 
+    /// SYSCALL and SYSRET single-step by the TF that they leave, not the one that they found: a program cannot step
+    /// into a kernel whose mask clears TF, and one that is returned to with TF traps at once.
+    fn step_by_new_flag(&mut self) {
+        self.delivered = true;
+        if self.st.eflags & eflags::TF != 0 {
+            self.pend_debug(dr6::BS);
+        }
+    }
+
     /// #UD in real and VM86 mode.
     fn protected_only(&mut self) -> Result<(), Stop> {
         if self.st.real_segments() { Err(self.ud()) } else { Ok(()) }
@@ -217,19 +227,29 @@ fn wrmsr(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.finish(op)
 }
 
-fn may_change_if(v: &mut Vcpu<'_>) -> Result<(), Stop> {
-    if v.st.protected() && v.st.cpl > v.st.iopl() { Err(v.gp(0)) } else { Ok(()) }
+/// The flag that CLI and STI mean here: IF, or VIF for VM86 programs under VME and CPL 3 under PVI
+/// (Intel SDM vol. 2A, CLI).
+fn interrupt_flag(v: &mut Vcpu<'_>) -> Result<u64, Stop> {
+    if !v.st.protected() || v.st.cpl <= v.st.iopl() {
+        return Ok(eflags::IF);
+    }
+    let extension = if v.st.vm86() { cr4::VME } else { cr4::PVI };
+    let virtual_flag = v.st.cr4 & extension != 0 && v.st.cpl == 3;
+    if virtual_flag { Ok(eflags::VIF) } else { Err(v.gp(0)) }
 }
 
 fn cli(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
-    may_change_if(v)?;
-    v.st.eflags &= !eflags::IF;
+    v.st.eflags &= !interrupt_flag(v)?;
     Ok(())
 }
 
 fn sti(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    may_change_if(v)?;
-    if v.st.eflags & eflags::IF == 0 {
+    if interrupt_flag(v)? == eflags::VIF {
+        if v.st.eflags & eflags::VIP != 0 {
+            return Err(v.gp(0));
+        }
+        v.st.eflags |= eflags::VIF;
+    } else if v.st.eflags & eflags::IF == 0 {
         v.st.eflags |= eflags::IF;
         v.hold_interrupts(Shadow::Interrupts);
     }
@@ -258,13 +278,15 @@ fn clflush(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 fn debug_register(v: &mut Vcpu<'_>, n: u8) -> Result<usize, Stop> {
-    v.supervisor()?;
-    match n {
-        4 | 5 if v.st.cr4 & cr4::DE != 0 => Err(v.ud()),
-        4 | 5 => Ok(usize::from(n) + 2),
-        0..=7 => Ok(n.into()),
-        _ => Err(v.ud()),
+    if n > 7 || matches!(n, 4 | 5) && v.st.cr4 & cr4::DE != 0 {
+        return Err(v.ud());
     }
+    v.supervisor()?;
+    if v.st.dr[7] & dr7::GD != 0 {
+        v.exception = Exception::debug(dr6::BD);
+        return Err(Stop::Fault);
+    }
+    Ok(usize::from(if matches!(n, 4 | 5) { n + 2 } else { n }))
 }
 
 fn read_dr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
@@ -280,10 +302,11 @@ fn write_dr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
         return Err(v.gp(0));
     }
     v.st.dr[n] = match n {
-        6 => value & 0xe00f | 0xffff_0ff0,
-        7 => value & 0xffff_23ff | 0x400,
+        6 => value & dr6::WRITABLE | dr6::FIXED,
+        7 => value & dr7::WRITABLE | dr7::FIXED,
         _ => value,
     };
+    v.update_watch();
     Ok(())
 }
 
@@ -462,11 +485,17 @@ fn return_far(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.far_return(op.src, op.imm)
 }
 
-fn software(v: &mut Vcpu<'_>, op: &Op, vector: u8) -> Result<(), Stop> {
+/// Runs a transfer that saves RIP: it is the next instruction's meanwhile, and this one's again if the transfer fails.
+fn leaving(
+    v: &mut Vcpu<'_>,
+    op: &Op,
+    transfer: impl FnOnce(&mut Vcpu<'_>) -> Result<(), Stop>,
+) -> Result<(), Stop> {
     let start = v.st.rip;
     v.st.rip = v.next_rip(op);
-    match v.software_interrupt(vector) {
-        Ok(()) => Err(Stop::Branch),
+    match transfer(v) {
+        Ok(()) | Err(Stop::Branch) => Err(Stop::Branch),
+        Err(Stop::FaultAfter) => Err(Stop::FaultAfter),
         Err(stop) => {
             v.st.rip = start;
             Err(stop)
@@ -475,42 +504,27 @@ fn software(v: &mut Vcpu<'_>, op: &Op, vector: u8) -> Result<(), Stop> {
 }
 
 fn int(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    software(v, op, op.imm as u8)
+    leaving(v, op, |v| v.software_interrupt(op.imm as u8))
 }
 
 /// INT3 in VM86 mode is not subject to IOPL; its gate's DPL still is checked.
 fn int3(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    v.breakpoint(Vector::BREAKPOINT.0).inspect_err(|_| v.st.rip = start)?;
-    Err(Stop::Branch)
+    leaving(v, op, |v| v.breakpoint(Vector::BREAKPOINT.0))
 }
 
 fn int1(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    v.debug_trap().inspect_err(|_| v.st.rip = start)?;
-    Err(Stop::Branch)
+    leaving(v, op, |v| v.debug_trap())
 }
 
 fn into(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     if !v.st.flags.of() {
         return v.finish(op);
     }
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    v.breakpoint(Vector::OVERFLOW.0).inspect_err(|_| v.st.rip = start)?;
-    Err(Stop::Branch)
+    leaving(v, op, |v| v.breakpoint(Vector::OVERFLOW.0))
 }
 
 fn iret(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    let done = v.interrupt_return(op.src);
-    if done != Err(Stop::Branch) {
-        v.st.rip = start;
-    }
-    done
+    leaving(v, op, |v| v.interrupt_return(op.src))
 }
 
 fn flat_segment(selector: u64, code: bool, dpl: u32, long: bool) -> Segment {
@@ -543,6 +557,7 @@ fn syscall(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     enter_flat(v, star & 0xfffc, (star & 0xffff) + 8, 0, true);
     v.st.set_rflags(v.st.rflags() & !(v.st.msr.fmask | eflags::RF));
     v.st.rip = v.st.msr.lstar;
+    v.step_by_new_flag();
     Err(Stop::Branch)
 }
 
@@ -561,6 +576,7 @@ fn sysret<const LONG: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     let may = eflags::ALL & !(eflags::VM | eflags::RF);
     v.st.set_rflags(v.st.gpr(reg::R11) & may);
     v.st.rip = if LONG { rip } else { rip & 0xffff_ffff };
+    v.step_by_new_flag();
     v.attention = true;
     Err(Stop::Branch)
 }

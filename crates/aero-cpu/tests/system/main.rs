@@ -4,6 +4,7 @@
 #[path = "../guest/mod.rs"]
 mod guest;
 
+mod breakpoints;
 mod exceptions;
 mod flow;
 mod integer;
@@ -14,4 +15,5 @@ mod registers;
 mod stepping;
 mod strings;
 mod tasks;
+mod virtual8086;
 mod x87;
