@@ -257,12 +257,19 @@ impl Vcpu<'_> {
             Ok(page) => page,
             Err(f) => return Err(self.page_fault(la, f.0)),
         };
-        let Some(host) = self.mem.offset_of(Gpa(page.base)) else {
-            return Ok(Place::Device(page.base | la & 0xfff));
-        };
-        let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
-        self.tlb.fill(user, la & !0xfff, host, page.global, page.size, writable);
-        Ok(Place::Ram(host | (la & 0xfff) as u32))
+        let (gpa, within) = (Gpa(page.base), (la & 0xfff) as u32);
+        let host = self.mem.offset_of(gpa);
+        let writes = self.mem.write_offset_of(gpa);
+        if let Some(host) = host {
+            // Where writes go elsewhere (ROM, shadow RAM being filled) they come here every time.
+            let writable =
+                page.writable && writes == Some(host) && self.mem.code_map(self.mem.page_of(host)) == 0;
+            self.tlb.fill(user, la & !0xfff, host, page.global, page.size, writable);
+        }
+        Ok(match if write { writes } else { host } {
+            Some(host) => Place::Ram(host | within),
+            None => Place::Device(self.mem.gated(gpa).0 | u64::from(within)),
+        })
     }
 
     /// The first address of the page after `la`'s, wrapped as the address size does.

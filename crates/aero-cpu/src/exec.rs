@@ -165,6 +165,9 @@ fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
 #[inline(never)]
 fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Option<Exit> {
     v.attention = false;
+    if v.tlb.map_is_stale(v.mem) {
+        v.tlb.map_changed(v.mem);
+    }
     if v.mem.code_was_modified() {
         v.core.counters.code_invalidations += cache.drop_modified(v.mem);
     }

@@ -272,7 +272,8 @@ impl Vcpu<'_> {
     }
 
     fn after_device(&mut self) {
-        self.attention |= self.bus.needs_attention() || self.mem.code_was_modified();
+        self.attention |=
+            self.bus.needs_attention() || self.mem.code_was_modified() || self.tlb.map_is_stale(self.mem);
     }
 
     fn lapic_offset(&self, gpa: u64) -> Option<u32> {
