@@ -23,7 +23,8 @@ mod guest;
 
 pub use arena::{ArenaPtr, Layout, TLB_ENTRIES, TlbKind, VCPU_STATE_SIZE};
 pub use guest::{
-    AllocError, BANK_SIZE, BANKED, Bank, GuestMemory, LOW_RAM_END, MAX_RAM, MAX_ROM, Unmapped, VGA_WINDOW, granules,
+    AllocError, BANK_SIZE, BANKED, Bank, GuestMemory, LOW_RAM_END, MAX_RAM, MAX_ROM, Unmapped, VGA_WINDOW,
+    granules,
 };
 
 /// Bytes in a page, as the arena, the MMU and the code map count them.
