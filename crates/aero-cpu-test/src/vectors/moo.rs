@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! MOO     version, number of tests, processor
-//! META    opcode, mnemonic
+//! META    opcode, mnemonic: what the name of the file says too
 //! RMSK    which bits of the 16-bit registers are defined after every test (RM32: of the 32-bit ones)
 //! TEST    number, then
 //!   NAME  disassembly
@@ -31,10 +31,6 @@ mod spec {
     pub const FILE_HEADER: usize = 12;
     /// The versions that this reader knows have this number before the point.
     pub const MAJOR: u8 = 1;
-    /// Where META has the opcode.
-    pub const META_OPCODE: usize = 3;
-    /// A file whose tests have several opcodes.
-    pub const MANY_OPCODES: u32 = u32::MAX;
     /// A RAM entry: address, byte.
     pub const RAM_ENTRY: usize = 5;
 }
@@ -64,16 +60,14 @@ pub fn parse(file: &[u8], form: &str) -> Result<Set, Damaged> {
     let (_, mut head) =
         chunks.next().unwrap_or_else(|| Err(whole.error("an empty file, expected a MOO chunk")))?;
     let (count, recorded) = file_header(&mut head)?;
-    let mut form = form.to_owned();
     let mut masks = Registers::default();
     let mut cases = Vec::new();
     for chunk in chunks {
         let (name, mut bytes) = chunk?;
         match &name {
-            b"META" => form = opcode(&mut bytes)?.unwrap_or(form),
             b"RMSK" => masks = words(&mut bytes)?,
             b"RM32" => masks = dwords(&mut bytes)?,
-            b"TEST" => cases.push(test(bytes, &form, &masks)?),
+            b"TEST" => cases.push(test(bytes, form, &masks)?),
             _ => {}
         }
     }
@@ -108,13 +102,6 @@ fn file_header(head: &mut Bytes<'_>) -> Result<(u32, Recorded), Damaged> {
         }
     };
     Ok((count, recorded))
-}
-
-/// The opcode of META in hex, as file names have it.
-fn opcode(meta: &mut Bytes<'_>) -> Result<Option<String>, Damaged> {
-    meta.skip(spec::META_OPCODE, "versions and processor")?;
-    let opcode = meta.u32("the opcode")?;
-    Ok((opcode != spec::MANY_OPCODES && opcode > 0xff).then(|| format!("{opcode:04X}")))
 }
 
 fn test(mut bytes: Bytes<'_>, form: &str, masks: &Registers) -> Result<Case, Damaged> {
