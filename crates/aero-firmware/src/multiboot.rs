@@ -402,7 +402,7 @@ fn info(at: u64, module: Option<(Range<u64>, &str)>, command_line: &str, e820: &
     let mut block: Vec<u8> = [0, gdt::CODE, gdt::DATA].iter().flat_map(|d| d.to_le_bytes()).collect();
     let fields = block.len();
     block.resize(fields + spec::INFO_LEN, 0);
-    let mut put = |block: &mut Vec<u8>, offset: usize, value: u64| {
+    let put = |block: &mut Vec<u8>, offset: usize, value: u64| {
         block[fields + offset..][..4].copy_from_slice(&(value as u32).to_le_bytes());
     };
     let address = |block: &Vec<u8>| at + block.len() as u64;
