@@ -173,7 +173,7 @@ impl Vcpu<'_> {
         self.tlb.note_fetch(la, page.size);
         Ok(match self.ram_of(&page) {
             Some(at) => Place::Ram(at | (la & 0xfff) as u32),
-            None => Place::Device(self.through_a20(page.base) | la & 0xfff),
+            None => Place::Device(self.mem.gated(Gpa(page.base)).0 | la & 0xfff),
         })
     }
 
@@ -195,9 +195,18 @@ impl Vcpu<'_> {
     /// The arena offset of a page that is RAM. The local APIC's registers lie in front of RAM at the same address
     /// (Intel SDM vol. 3, 11.4.5).
     fn ram_of(&self, page: &Page) -> Option<u32> {
-        let base = self.through_a20(page.base);
-        let at = self.mem.offset_of(Gpa(base))?;
-        (self.core.lapic.mmio_base() != Some(base)).then_some(at)
+        let base = self.mem.gated(Gpa(page.base));
+        self.mem.offset_of(base).filter(|_| !self.is_apic(base))
+    }
+
+    /// The same of the page that writes go to.
+    fn written_ram_of(&self, page: &Page) -> Option<u32> {
+        let base = self.mem.gated(Gpa(page.base));
+        self.mem.write_offset_of(base).filter(|_| !self.is_apic(base))
+    }
+
+    fn is_apic(&self, page: Gpa) -> bool {
+        self.core.lapic.mmio_base() == Some(page.0)
     }
 
     #[cold]
@@ -297,16 +306,19 @@ impl Vcpu<'_> {
         }
         self.tlb.misses += 1;
         let page = self.walk(la, Access { who, kind: if write { Kind::Write } else { Kind::Read } })?;
-        let Some(host) = self.ram_of(&page) else {
-            return Ok(Place::Device(self.through_a20(page.base) | la & 0xfff));
-        };
-        let place = Place::Ram(host | (la & 0xfff) as u32);
-        if self.core.watch.watches_page(la) {
-            return Ok(place);
+        let within = (la & 0xfff) as u32;
+        let host = self.ram_of(&page);
+        let writes = self.written_ram_of(&page);
+        if let Some(host) = host.filter(|_| !self.core.watch.watches_page(la)) {
+            // Where writes go elsewhere (ROM, shadow RAM being filled) they come here every time.
+            let writable =
+                page.writable && writes == Some(host) && self.mem.code_map(self.mem.page_of(host)) == 0;
+            self.tlb.fill(user, la & !0xfff, host, &page, writable);
         }
-        let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
-        self.tlb.fill(user, la & !0xfff, host, &page, writable);
-        Ok(place)
+        Ok(match if write { writes } else { host } {
+            Some(host) => Place::Ram(host | within),
+            None => Place::Device(self.mem.gated(Gpa(page.base)).0 | u64::from(within)),
+        })
     }
 
     /// The first address of the page after `la`'s, wrapped as the address size does.

@@ -48,7 +48,6 @@ impl Cpu {
             ferr: false,
             pending_debug: 0,
             watch: Watch::default(),
-            a20_open: true,
             halted: false,
             monitoring: false,
             repeat_flags: None,
@@ -76,7 +75,6 @@ impl Cpu {
         self.core.ferr = false;
         self.core.pending_debug = 0;
         self.core.watch = Watch::default();
-        self.core.a20_open = true;
         self.core.halted = false;
         self.core.monitoring = false;
         self.core.repeat_flags = None;
@@ -139,7 +137,6 @@ impl Cpu {
         };
         v.update_mode();
         v.update_watch();
-        v.follow_a20();
         let exit = run_loop(&mut v, &mut self.cache);
         v.core.retired = v.retired();
         exit
@@ -201,6 +198,9 @@ fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
 #[inline(never)]
 fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Next {
     v.attention = false;
+    if v.tlb.map_is_stale(v.mem) {
+        v.tlb.map_changed(v.mem);
+    }
     if v.mem.code_was_modified() {
         v.core.counters.code_invalidations += cache.drop_modified(v.mem);
     }

@@ -409,8 +409,7 @@ impl CpuState {
     pub fn power_on() -> Self {
         let data = Segment::real(0, 0);
         let mut segments = [data; 6];
-        segments[usize::from(seg::CS)] =
-            Segment { base: 0xffff_0000, selector: 0xf000, attributes: 0x9b, ..data };
+        segments[usize::from(seg::CS)] = Segment { base: 0xffff_0000, selector: 0xf000, ..data };
         let mut state = Self {
             gpr: [0; 32],
             rip: 0xfff0,

@@ -52,6 +52,8 @@ pub struct Tlb {
     pub generation: u32,
     /// Walks made for data accesses.
     pub misses: u64,
+    /// The memory's map that the entries were made from.
+    map_version: u32,
 }
 
 impl Tlb {
@@ -69,6 +71,7 @@ impl Tlb {
             keys: [0; 2],
             generation: 1,
             misses: 0,
+            map_version: mem.map_version(),
         };
         for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite]
         {
@@ -147,6 +150,19 @@ impl Tlb {
         self.huge.clear();
         self.keys = [0; 2];
         self.begin_generation();
+    }
+
+    /// Whether physical addresses have come to lead elsewhere since the entries were made.
+    #[inline]
+    pub fn map_is_stale(&self, mem: &GuestMemory) -> bool {
+        self.map_version != mem.map_version()
+    }
+
+    /// Drops every entry: the chipset has changed where physical addresses lead.
+    #[cold]
+    pub fn map_changed(&mut self, mem: &GuestMemory) {
+        self.map_version = mem.map_version();
+        self.flush_all();
     }
 
     /// Drops every entry that is not global (a CR3 load).

@@ -28,10 +28,6 @@ pub trait Bus {
     fn acknowledge_interrupt(&mut self, mem: &mut GuestMemory, when: u64) -> u8;
     /// Whether the run loop must return to the machine: a line changed, a timer was armed, a reset was asked for.
     fn needs_attention(&self) -> bool;
-    /// Whether the A20 gate is open. Looked at after every port access.
-    fn a20_open(&self) -> bool {
-        true
-    }
     /// An interrupt command that the local APIC wants sent.
     fn send_ipi(&mut self, icr: crate::lapic::Icr);
     /// The FERR# pin: an unmasked floating-point error waits while CR0.NE is clear.
@@ -135,8 +131,6 @@ pub struct Core {
     pub pending_debug: u64,
     /// What the debug registers watch for.
     pub watch: Watch,
-    /// The A20 gate is open: address bit 20 counts.
-    pub a20_open: bool,
     /// HLT was executed and nothing has woken the processor.
     pub halted: bool,
     /// MONITOR was executed and nothing has been delivered since.
@@ -314,26 +308,12 @@ impl Vcpu<'_> {
         if self.core.watch.ports {
             self.watch_port(port, len);
         }
-        self.follow_a20();
         self.after_device();
     }
 
-    /// Takes over where the A20 gate stands.
-    pub(crate) fn follow_a20(&mut self) {
-        let open = self.bus.a20_open();
-        if open != self.core.a20_open {
-            self.core.a20_open = open;
-            self.tlb.flush_all();
-        }
-    }
-
-    /// A physical address as it leaves the processor: the A20 gate, when closed, holds bit 20 at zero.
-    pub(crate) fn through_a20(&self, gpa: u64) -> u64 {
-        if self.core.a20_open { gpa } else { gpa & !(1 << 20) }
-    }
-
     fn after_device(&mut self) {
-        self.attention |= self.bus.needs_attention() || self.mem.code_was_modified();
+        self.attention |=
+            self.bus.needs_attention() || self.mem.code_was_modified() || self.tlb.map_is_stale(self.mem);
     }
 
     fn lapic_offset(&self, gpa: u64) -> Option<u32> {

@@ -7,6 +7,7 @@ use aero_bus::{Cx, Device, Fabric, IrqLine};
 use aero_chipset::acpi_pm::AcpiPm;
 use aero_chipset::coprocessor::CoprocessorError;
 use aero_chipset::debug_ports::{DebugCon, DebugExit, PostPort};
+use aero_chipset::fw_cfg::FwCfg;
 use aero_chipset::i440fx::{HostBridge, PciHost};
 use aero_chipset::i8254::Pit;
 use aero_chipset::i8259::Pic;
@@ -14,6 +15,7 @@ use aero_chipset::ioapic::IoApic;
 use aero_chipset::mc146818::Rtc;
 use aero_chipset::piix::{IsaBridge, PowerManagement, ResetControl, SystemControlA};
 use aero_chipset::serial::Serial;
+use aero_chipset::test_device::TestDevice;
 use aero_devices_input::i8042::I8042;
 use aero_gpu::Vga;
 use aero_mem::GuestMemory;
@@ -38,19 +40,32 @@ pub(crate) struct Devices {
     pub post: PostPort,
     pub debug_exit: DebugExit,
     pub debugcon: DebugCon,
+    pub fw_cfg: FwCfg,
+    pub test_device: Option<TestDevice>,
 }
 
 /// The interrupt lines of the board.
 pub(crate) struct Lines {
     /// ISA interrupts, each a PIC input and an I/O APIC pin.
     pub isa: [IrqLine; 16],
+    /// I/O APIC pins from 16 on.
+    pub high: [IrqLine; 8],
     /// The PIC's output.
     pub intr: IrqLine,
 }
 
 impl Lines {
     pub fn mint(fabric: &mut Fabric) -> Self {
-        Self { isa: core::array::from_fn(|_| fabric.mint_line()), intr: fabric.mint_line() }
+        Self {
+            isa: core::array::from_fn(|_| fabric.mint_line()),
+            high: core::array::from_fn(|_| fabric.mint_line()),
+            intr: fabric.mint_line(),
+        }
+    }
+
+    /// All lines of devices by their global number.
+    fn global(&self) -> [Option<IrqLine>; 24] {
+        core::array::from_fn(|n| self.isa.get(n).or_else(|| self.high.get(n - self.isa.len())).copied())
     }
 }
 
@@ -75,7 +90,9 @@ impl Devices {
             coprocessor: CoprocessorError::new(isa(irq::FPU)),
             post: PostPort::new(),
             debug_exit: DebugExit::new(),
-            debugcon: DebugCon::new(),
+            debugcon: DebugCon::new(config.debugcon.len()),
+            fw_cfg: FwCfg::new(1, mem.ram_size(), &[]),
+            test_device: config.test_device.then(|| TestDevice::new(lines.global())),
         }
     }
 
@@ -100,18 +117,25 @@ impl Devices {
             Dev::PostPort => &mut self.post,
             Dev::DebugExit => &mut self.debug_exit,
             Dev::DebugCon => &mut self.debugcon,
+            Dev::FwCfg => &mut self.fw_cfg,
+            Dev::TestDevice => return self.test_device.as_mut().map(|t| t as &mut dyn Device),
             Dev::Typist => return None,
         })
     }
 
-    /// Resets every device, then does what firmware does before it hands over.
+    /// Resets every device.
     pub fn reset(&mut self, fabric: &mut Fabric, mem: &mut GuestMemory) {
         for dev in ALL {
             if let Some(device) = self.get(dev) {
                 device.reset(&mut Cx::new(fabric, mem, dev.id()));
             }
         }
+    }
+
+    /// Does what firmware does to the board before it hands over.
+    pub fn leave_as_firmware_does(&mut self) {
         self.power.set_pm_base(PM_BASE);
+        self.host_bridge.open_shadow();
         let [a, b, c, d] = PIRQ_ROUTES.map(u32::from);
         self.isa_bridge.config().write(0x60, d << 24 | c << 16 | b << 8 | a, 0xf);
     }
@@ -124,7 +148,7 @@ impl Devices {
 }
 
 /// Every device, in the order of reset.
-const ALL: [Dev; 18] = [
+const ALL: [Dev; 20] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
@@ -143,6 +167,8 @@ const ALL: [Dev; 18] = [
     Dev::DebugExit,
     Dev::DebugCon,
     Dev::Coprocessor,
+    Dev::FwCfg,
+    Dev::TestDevice,
 ];
 
 /// The device with this number.

@@ -47,6 +47,10 @@ pub enum Dev {
     DebugExit,
     /// Debug console.
     DebugCon,
+    /// `fw_cfg`.
+    FwCfg,
+    /// The device of test kernels.
+    TestDevice,
     /// Not a device: the queue of typed text, which has a timer.
     Typist,
     /// Floating-point errors, port F0h.
@@ -115,7 +119,7 @@ pub const FUNCTIONS: [(Bdf, Dev); 3] = [
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 20] = [
+pub const PORTS: [(u16, u16, Dev, u8); 21] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -136,7 +140,19 @@ pub const PORTS: [(u16, u16, Dev, u8); 20] = [
     (RESET_PORT, 1, Dev::ResetControl, 0),
     (0xcfa, 6, Dev::PciHost, 0),
     (0xed, 1, Dev::PostPort, 0),
+    (0x510, 2, Dev::FwCfg, 0),
 ];
+
+/// Ports of the device of test kernels, where there is one: they come before the others.
+pub const TEST_PORTS: [(u16, u16, Dev, u8); 4] = [
+    (0xe0, 4, Dev::TestDevice, 0),
+    (0xe4, 4, Dev::TestDevice, 1),
+    (0xe8, 4, Dev::TestDevice, 2),
+    (0x2000, 24, Dev::TestDevice, 3),
+];
+
+/// Its memory.
+pub const TEST_MEMORY: u64 = 0xff00_0000;
 
 /// Ports that nobody answers and nobody wonders about: probed by every Linux boot (floppy, second to fourth serial
 /// port, ISA PnP, 8237, coprocessor reset, ELCR neighbours).
