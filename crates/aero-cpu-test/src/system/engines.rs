@@ -150,7 +150,7 @@ struct Running {
 }
 
 /// How long an emulator may be silent before it is taken to hang.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Running {
     /// Waits for its end, or for silence. What it wrote.
