@@ -31,6 +31,8 @@ struct Test {
     append: String,
     /// Guest memory in MiB, where it is not the guest's usual one.
     memory: Option<u32>,
+    /// As `aero run --cpu` takes it.
+    cpu: Option<String>,
     /// As `aero run --clock` takes it.
     #[serde(default = "realtime")]
     clock: String,
@@ -258,6 +260,7 @@ fn boot_once(program: &Path, folder: &Path, guest: &Guest, test: &Test, never: &
     command.arg("run").arg("--kernel").arg(guest.kernel_path()?).arg("--initrd").arg(guest.initrd_path()?);
     command.arg("--append").arg(format!("{} {}", guest.append, test.append).trim_end());
     command.args(["--memory", &format!("{}M", test.memory.unwrap_or(guest.memory))]);
+    command.args(test.cpu.iter().flat_map(|model| ["--cpu", model]));
     command.args(["--clock", &test.clock, "--serial", "stdio", "--display", "none"]);
     command
         .args(["--timeout", &test.timeout.to_string()])

@@ -12,6 +12,7 @@
 
 mod cpio;
 pub mod debian;
+mod proof;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,8 @@ enum Contents {
     Shell,
     /// Runs these builds of the bench kit and switches off.
     Bench(&'static [&'static str]),
+    /// Runs programs whose output on the host is known and switches off.
+    Proof(&'static proof::Programs),
 }
 
 struct Recipe {
@@ -128,10 +131,24 @@ const RECIPES: &[Recipe] = &[
         busybox: I386_BUSYBOX,
         contents: Contents::Bench(&["i686", "p4"]),
     },
+    Recipe {
+        name: "proof",
+        title: "compiler, cryptography and floating-point checks under Debian's amd64 kernel",
+        kernel: AMD64_KERNEL,
+        busybox: AMD64_BUSYBOX,
+        contents: Contents::Proof(&proof::AMD64),
+    },
+    Recipe {
+        name: "proof-i386",
+        title: "compiler, cryptography and floating-point checks under Debian's 686 kernel",
+        kernel: I386_KERNEL,
+        busybox: I386_BUSYBOX,
+        contents: Contents::Proof(&proof::I386),
+    },
 ];
 
 /// The guests that the boot tests and the page need.
-const BOOT_GUESTS: &[&str] = &["default", "i386", "pae"];
+const BOOT_GUESTS: &[&str] = &["default", "i386", "pae", "proof", "proof-i386"];
 
 /// `cargo xtask guests [NAME…]`: builds the named guests, or all of them.
 ///
@@ -216,10 +233,16 @@ fn build(recipe: &Recipe) -> Result<()> {
     let begun = Instant::now();
     let guests = cache()?.join("guests");
     let kernel = debian::fetch(&guests, &recipe.kernel)?;
-    let busybox = fs::read(debian::fetch(&guests, &recipe.busybox)?)?;
+    let busybox_file = debian::fetch(&guests, &recipe.busybox)?;
+    let busybox = fs::read(&busybox_file)?;
     let archive = match recipe.contents {
         Contents::Shell => shell_archive(busybox)?,
         Contents::Bench(kits) => bench_archive(busybox, kits)?,
+        Contents::Proof(programs) => {
+            let mut archive = base_archive(busybox);
+            proof::add(&mut archive, recipe.name, programs, &busybox_file)?;
+            archive
+        }
     };
     let guest = definition(recipe, debian::origin(&kernel));
     let folder = guests.join(recipe.name);
@@ -237,7 +260,7 @@ fn definition(recipe: &Recipe, package: String) -> Guest {
     // of an i386 boot; a boot test asks for them as the test of the processor that they are.
     let consoles = match recipe.contents {
         Contents::Shell => "console=tty0 console=ttyS0,115200",
-        Contents::Bench(_) => "console=ttyS0,115200 quiet",
+        Contents::Bench(_) | Contents::Proof(_) => "console=ttyS0,115200 quiet",
     };
     let append = format!("{consoles} mitigations=off cryptomgr.notests");
     Guest {

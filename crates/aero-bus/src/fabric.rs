@@ -148,7 +148,8 @@ impl Fabric {
         self.messages.push(message);
     }
 
-    pub(crate) fn request(&mut self, request: PowerRequest) {
+    /// What a device, or a processor, asks of the machine.
+    pub fn request(&mut self, request: PowerRequest) {
         self.request = Some(request);
     }
 

@@ -43,21 +43,21 @@ impl PortIo for DebugExit {
     }
 }
 
-/// Collects text. Region 0: one port.
+/// Collects text on any number of ports. Region *n* is console *n*, one port.
 #[derive(Default)]
 pub struct DebugCon {
-    output: Vec<u8>,
+    outputs: Vec<Vec<u8>>,
 }
 
 impl DebugCon {
-    /// The device, with nothing collected.
-    pub fn new() -> Self {
-        Self::default()
+    /// `count` consoles, with nothing collected.
+    pub fn new(count: usize) -> Self {
+        Self { outputs: vec![Vec::new(); count] }
     }
 
-    /// What the guest has written since the last call.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.output)
+    /// What the guest has written to console `n` since the last call.
+    pub fn take_output(&mut self, n: usize) -> Vec<u8> {
+        self.outputs.get_mut(n).map(core::mem::take).unwrap_or_default()
     }
 }
 
@@ -72,22 +72,24 @@ impl Device for DebugCon {
 impl PortIo for DebugCon {
     fn read(&mut self, _cx: &mut Cx<'_>, at: At, width: Width) -> Result<u64, IoError> {
         let others = width.ones() & !0xff;
-        (at.offset == 0).then_some(others | spec::DEBUGCON_READBACK).ok_or(IoError::Unclaimed)
+        let ours = at.offset == 0 && usize::from(at.region) < self.outputs.len();
+        ours.then_some(others | spec::DEBUGCON_READBACK).ok_or(IoError::Unclaimed)
     }
 
     fn write(&mut self, _cx: &mut Cx<'_>, at: At, _width: Width, value: u64) -> Result<(), IoError> {
-        if at.offset != 0 {
-            return Err(IoError::Unclaimed);
-        }
-        self.output.push(value as u8);
+        let output = self.outputs.get_mut(usize::from(at.region)).filter(|_| at.offset == 0);
+        output.ok_or(IoError::Unclaimed)?.push(value as u8);
         Ok(())
     }
 }
 
-/// The POST code port, 80h. Region 0: one port.
+/// The POST code port. Region 0: 80h and its like, which show their last code. Region 1: a port of the user's choice,
+/// whose codes are kept for whoever looks.
 #[derive(Default)]
 pub struct PostPort {
     code: u8,
+    /// Codes of region 1 that nobody has taken yet.
+    log: Vec<u8>,
 }
 
 impl PostPort {
@@ -100,11 +102,16 @@ impl PostPort {
     pub fn code(&self) -> u8 {
         self.code
     }
+
+    /// The codes written to region 1 since the last call.
+    pub fn take_log(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.log)
+    }
 }
 
 impl Device for PostPort {
     fn reset(&mut self, _cx: &mut Cx<'_>) {
-        *self = Self::new();
+        self.code = 0;
     }
 
     fn pio(&mut self) -> Option<&mut dyn PortIo> {
@@ -123,6 +130,9 @@ impl PortIo for PostPort {
             return Err(IoError::Unclaimed);
         }
         self.code = value as u8;
+        if at.region == 1 {
+            self.log.push(value as u8);
+        }
         Ok(())
     }
 }
@@ -147,37 +157,38 @@ mod saved {
     }
 
     #[derive(Serialize, Deserialize)]
-    struct DebugConStateV1 {
-        output: Vec<u8>,
+    struct DebugConStateV2 {
+        outputs: Vec<Vec<u8>>,
     }
 
     impl Saved for DebugCon {
         fn save(&self) -> Section {
-            let Self { output } = self;
-            Section::new("debugcon", 1, &DebugConStateV1 { output: output.clone() })
+            let Self { outputs } = self;
+            Section::new("debugcon", 2, &DebugConStateV2 { outputs: outputs.clone() })
         }
 
         fn restore(&mut self, section: &Section) -> Result<(), RestoreError> {
-            let DebugConStateV1 { output } = section.decode("debugcon", 1)?;
-            *self = Self { output };
+            let DebugConStateV2 { outputs } = section.decode("debugcon", 2)?;
+            *self = Self { outputs };
             Ok(())
         }
     }
 
     #[derive(Serialize, Deserialize)]
-    struct PostPortStateV1 {
+    struct PostPortStateV2 {
         code: u8,
+        log: Vec<u8>,
     }
 
     impl Saved for PostPort {
         fn save(&self) -> Section {
-            let Self { code } = *self;
-            Section::new("post-port", 1, &PostPortStateV1 { code })
+            let Self { code, log } = self;
+            Section::new("post-port", 2, &PostPortStateV2 { code: *code, log: log.clone() })
         }
 
         fn restore(&mut self, section: &Section) -> Result<(), RestoreError> {
-            let PostPortStateV1 { code } = section.decode("post-port", 1)?;
-            *self = Self { code };
+            let PostPortStateV2 { code, log } = section.decode("post-port", 2)?;
+            *self = Self { code, log };
             Ok(())
         }
     }
@@ -192,8 +203,8 @@ mod tests {
     #[test]
     fn debug_ports_pass_the_conformance_suite() {
         conformance(&[0], |_| DebugExit::new());
-        conformance(&[0], |_| DebugCon::new());
-        conformance(&[0], |_| PostPort::new());
+        conformance(&[0, 1, 2], |_| DebugCon::new(2));
+        conformance(&[0, 1], |_| PostPort::new());
     }
 
     #[test]
@@ -205,10 +216,12 @@ mod tests {
 
     #[test]
     fn text_is_collected_and_the_port_is_recognised() {
-        let (mut board, mut con) = (TestBoard::new(), DebugCon::new());
+        let (mut board, mut con) = (TestBoard::new(), DebugCon::new(2));
         b"ok\n".iter().for_each(|b| board.outb(&mut con, 0, 0, *b));
-        assert_eq!(board.inb(&mut con, 0, 0), 0xe9);
-        assert_eq!(con.take_output(), b"ok\n");
+        board.outb(&mut con, 1, 0, b'!');
+        assert_eq!((board.inb(&mut con, 1, 0), board.inb(&mut con, 2, 0)), (0xe9, 0xff));
+        assert_eq!((&con.take_output(0)[..], &con.take_output(1)[..]), (&b"ok\n"[..], &b"!"[..]));
+        assert!(con.take_output(0).is_empty() && con.take_output(9).is_empty());
     }
 
     #[test]
@@ -216,5 +229,9 @@ mod tests {
         let (mut board, mut post) = (TestBoard::new(), PostPort::new());
         board.outb(&mut post, 0, 0, 0x42);
         assert_eq!((post.code(), board.inb(&mut post, 0, 0)), (0x42, 0x42));
+        assert!(post.take_log().is_empty());
+        board.outb(&mut post, 1, 0, 0x43);
+        board.outb(&mut post, 1, 0, 0x44);
+        assert_eq!((post.code(), post.take_log()), (0x44, vec![0x43, 0x44]));
     }
 }

@@ -6,14 +6,20 @@
 //! not there answers all-ones. Bytes at CF8h–CFBh are not this device's (Linux writes one to CFBh to tell
 //! mechanism 1 from 2), and the byte at CF9h is the reset control register of [`piix`](crate::piix).
 //!
-//! [`HostBridge`] is the bridge's own function. Its registers are storage; SMRAM can lock itself until the
-//! next reset. (Intel 290549, 82441FX data sheet; PCI Local Bus Specification 2.1, section 3.7.4.)
+//! [`HostBridge`] is the bridge's own function. Its registers are storage, with two that reach further: SMRAM
+//! can lock itself until the next reset, and the PAM registers say which parts of C0000h–FFFFFh are RAM for
+//! reads and for writes ([`HostBridge::shadow`]); the machine switches the memory accordingly. Firmware copies
+//! itself into that RAM. (Intel 290549, 82441FX data sheet; PCI Local Bus Specification 2.1, section 3.7.4.)
 
 use aero_bus::pci::{Bdf, ConfigSpace, Identity, PciFunction};
 use aero_bus::{At, Cx, Device, IoError, PortIo, Width};
+use aero_mem::Bank;
+use core::ops::Range;
 
 /// Register facts.
 mod spec {
+    use core::ops::Range;
+
     /// CONFADD, a dword.
     pub const CONFADD: u64 = 0;
     /// CONFDATA, four bytes.
@@ -31,6 +37,17 @@ mod spec {
     pub const SMRAM_WRITABLE: u8 = 0x78;
     /// Bits that DLCK leaves writable.
     pub const SMRAM_WRITABLE_LOCKED: u8 = 0x28;
+
+    /// PAM0, the first of seven; a nibble each says what a segment's reads (bit 0) and writes (bit 1) see.
+    pub const PAM0: u8 = 0x59;
+    pub const PAM_REGISTERS: u8 = 7;
+    pub const PAM_READ: u8 = 1;
+    pub const PAM_WRITE: u8 = 2;
+    /// PAM0's upper nibble is the segment F0000h–FFFFFh, and its lower one reserved.
+    pub const BIOS: Range<u64> = 0xf_0000..0x10_0000;
+    /// The nibbles of PAM1 to PAM6 are segments of 16 KiB from here.
+    pub const SEGMENTS: u64 = 0xc_0000;
+    pub const SEGMENT: u64 = 0x4000;
 
     /// Address, value after reset, writable bits (82441FX data sheet, table 2).
     pub const STORAGE: [(usize, u8, u8); 22] = [
@@ -172,6 +189,27 @@ impl HostBridge {
         config.allow(0x3c, &[0]);
         with_storage(&mut config, &STORAGE);
         Self { config }
+    }
+
+    /// What the PAM registers make of each segment of C0000h–FFFFFh.
+    pub fn shadow(&self) -> impl Iterator<Item = (Range<u64>, Bank)> + '_ {
+        let segments = (1..PAM_REGISTERS).flat_map(|n| [(n, 0), (n, 4)]).zip(0..);
+        let small = segments.map(|((n, shift), i)| {
+            let at = SEGMENTS + i * SEGMENT;
+            (at..at + SEGMENT, self.pam(n, shift))
+        });
+        core::iter::once((BIOS, self.pam(0, 4))).chain(small)
+    }
+
+    fn pam(&self, register: u8, shift: u8) -> Bank {
+        let nibble = self.config.byte(PAM0 + register) >> shift;
+        Bank { read_ram: nibble & PAM_READ != 0, write_ram: nibble & PAM_WRITE != 0 }
+    }
+
+    /// Makes all of C0000h–FFFFFh RAM, as firmware that has moved there leaves it.
+    pub fn open_shadow(&mut self) {
+        (0..PAM_REGISTERS)
+            .for_each(|n| self.config.set(usize::from(PAM0 + n), &[if n == 0 { 0x30 } else { 0x33 }]));
     }
 
     fn lock_smram(&mut self) {
@@ -369,6 +407,21 @@ mod tests {
         bridge.config().write(4, 0, 0xf);
         assert_eq!((bridge.config().read(0), bridge.config().read(8)), (0x1237_8086, 0x0600_0002));
         assert_eq!(bridge.config().read(4), 0x0280_0006);
+    }
+
+    #[test]
+    fn pam_registers_name_segments_and_their_directions() {
+        let mut bridge = HostBridge::new();
+        assert!(bridge.shadow().all(|(_, bank)| bank == Bank::BUS) && bridge.shadow().count() == 13);
+        // PAM0 and PAM1: BIOS for reading, C4000h for writing.
+        bridge.config().write(0x58, 0x10 << 8 | 0x20 << 16, 0b0110);
+        let found: Vec<_> = bridge.shadow().filter(|(_, bank)| *bank != Bank::BUS).collect();
+        let (read, write) =
+            (Bank { read_ram: true, write_ram: false }, Bank { read_ram: false, write_ram: true });
+        assert_eq!(found, [(0xf_0000..0x10_0000, read), (0xc_4000..0xc_8000, write)]);
+        bridge.open_shadow();
+        assert!(bridge.shadow().all(|(_, bank)| bank == Bank::RAM));
+        assert_eq!(bridge.shadow().last().map(|(range, _)| range), Some(0xe_c000..0xf_0000));
     }
 
     #[test]

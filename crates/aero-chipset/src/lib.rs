@@ -13,7 +13,9 @@
 //!   it started, and every read subtracts. A timer is armed only when an edge that someone may see is due, so
 //!   an idle machine sleeps.
 //! - **The board.** The host bridge [`i440fx`], the ISA bridge [`piix`], the serial ports ([`uart16550`] is
-//!   the chip, [`serial`] its place on the board), and the ports that exist for debugging ([`debug_ports`]).
+//!   the chip, [`serial`] its place on the board), the latch for floating-point errors ([`coprocessor`]), the
+//!   machine's answers to its firmware ([`fw_cfg`]), the ports that exist for debugging ([`debug_ports`]), and the
+//!   device of test kernels ([`test_device`]).
 //!
 //! Every device here has the same shape: `spec` (the data sheet's names), the state, its behaviour, the
 //! traits of `aero-bus`, the saved state, the tests.
@@ -21,7 +23,9 @@
 mod isa;
 
 pub mod acpi_pm;
+pub mod coprocessor;
 pub mod debug_ports;
+pub mod fw_cfg;
 pub mod i440fx;
 pub mod i8254;
 pub mod i8259;
@@ -29,4 +33,5 @@ pub mod ioapic;
 pub mod mc146818;
 pub mod piix;
 pub mod serial;
+pub mod test_device;
 pub mod uart16550;

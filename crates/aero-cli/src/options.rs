@@ -58,10 +58,10 @@ pub enum Command {
 #[derive(Args, Clone)]
 #[command(args_override_self = true)]
 pub struct RunArgs {
-    /// Linux kernel to boot (bzImage)
-    #[arg(long, value_name = "FILE", help_heading = "What to boot")]
+    /// Kernel to boot: Linux (bzImage), or multiboot 1 (ELF32, ELF64, or with addresses in its header)
+    #[arg(long, value_name = "FILE", help_heading = "What to boot", conflicts_with = "firmware")]
     kernel: Option<PathBuf>,
-    /// Initial RAM disk for the kernel
+    /// Initial RAM disk for the kernel; a multiboot kernel's module
     #[arg(long, value_name = "FILE", help_heading = "What to boot")]
     initrd: Option<PathBuf>,
     /// Kernel command line
@@ -74,10 +74,19 @@ pub struct RunArgs {
     )]
     #[arg(help_heading = "What to boot")]
     append: String,
+    /// Firmware in place of a kernel: a ROM of 64 KiB to 16 MiB, which ends at 4 GiB and, its last 128 KiB, at 1 MiB
+    #[arg(long, value_name = "FILE", help_heading = "What to boot", conflicts_with_all = ["initrd"])]
+    firmware: Option<PathBuf>,
 
     /// Guest memory, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "The machine")]
     memory: Size,
+    /// The machine: win7; with ,hv=on it shows the hypervisor interface that Windows knows
+    #[arg(long, value_name = "NAME[,hv=on]", default_value = "win7", help_heading = "The machine")]
+    machine: MachineOption,
+    /// Processors: 1, until there can be more
+    #[arg(long, value_name = "N", default_value = "1", value_parser = cpus, help_heading = "The machine")]
+    cpus: u32,
     /// Processor model: win7, core2 or max; with ,strict-msr unknown MSRs fault
     #[arg(long, value_name = "MODEL[,strict-msr]", default_value = "win7", help_heading = "The machine")]
     cpu: CpuOption,
@@ -91,12 +100,19 @@ pub struct RunArgs {
     /// Graphics card
     #[arg(long, value_enum, default_value = "std", help_heading = "The machine")]
     vga: Vga,
+    /// The device of test kernels: ports E0h-EBh and memory at FF000000h keep what is written, 2000h+N sets the level
+    /// of interrupt N, F4h ends the run as --debug-exit does
+    #[arg(long, help_heading = "The machine")]
+    testdev: bool,
     /// Port of the device whose writes end the run with a status that the guest chooses
     #[arg(long, value_name = "PORT", value_parser = port, help_heading = "The machine")]
     debug_exit: Option<u16>,
-    /// Collect the bytes that the guest writes to PORT (0x402) in FILE, or print them
+    /// Collect the bytes that the guest writes to PORT (0x402) in FILE, or print them (repeatable)
     #[arg(long, value_name = "[PORT=]FILE|stdio", help_heading = "The machine")]
     debugcon: Vec<Debugcon>,
+    /// Print each byte that the guest writes to PORT as a POST code on standard error, and the last at the end
+    #[arg(long, value_name = "PORT", value_parser = port, help_heading = "The machine")]
+    post_port: Option<u16>,
 
     /// Window for the screen
     #[arg(long, value_enum, default_value = "none", help_heading = "The host")]
@@ -132,21 +148,30 @@ pub struct RunArgs {
     stats: Option<PathBuf>,
 }
 
+/// What is started.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum What {
+    /// A kernel.
+    Kernel { file: PathBuf, initrd: Option<PathBuf>, append: String },
+    /// A ROM.
+    Firmware(PathBuf),
+}
+
 /// Everything about a run, checked as far as no file but the configuration and the script is needed.
 #[derive(Debug)]
 pub struct RunOptions {
-    pub kernel: PathBuf,
-    pub initrd: Option<PathBuf>,
-    pub append: String,
+    pub boot: What,
     /// Bytes.
     pub memory: u64,
     pub cpu: CpuChoice,
+    pub hyperv: bool,
     pub clock: Clock,
     pub rtc: Rtc,
     pub vga: bool,
     pub debug_exit: Option<u16>,
-    pub debugcon_port: Option<u16>,
-    pub debugcon: Vec<Sink>,
+    pub debugcon: Vec<Debugcon>,
+    pub post_port: Option<u16>,
+    pub testdev: bool,
     pub serial: Serial,
     pub script: Script,
     pub timeout: Option<Duration>,
@@ -155,6 +180,19 @@ pub struct RunOptions {
     pub screenshot: Option<Screenshot>,
     pub max_insns: Option<u64>,
     pub stats: Option<PathBuf>,
+}
+
+impl RunOptions {
+    /// The ports of debug consoles, each once.
+    pub fn debugcon_ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = Vec::new();
+        for port in self.debugcon.iter().map(|d| d.port) {
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        ports
+    }
 }
 
 impl RunArgs {
@@ -171,26 +209,40 @@ impl RunArgs {
     }
 
     fn into_options(self) -> anyhow::Result<RunOptions> {
-        let (debugcon_port, debugcon) = one_port(self.debugcon)?;
         let rtc = self.rtc.unwrap_or(match self.clock {
             Clock::Realtime => Rtc::Utc,
             Clock::Icount { .. } => Rtc::At(REPEATABLE_RTC),
         });
-        let Some(kernel) = self.kernel else {
-            bail!("--kernel FILE is missing: there is nothing to boot; give a Linux bzImage");
+        let boot = match (self.kernel, self.firmware) {
+            (Some(file), _) => What::Kernel { file, initrd: self.initrd, append: self.append },
+            (None, Some(_)) if !self.append.is_empty() => {
+                bail!("--append: firmware takes no command line; leave it out or give --kernel FILE");
+            }
+            (None, Some(rom)) => What::Firmware(rom),
+            (None, None) => bail!(
+                "--kernel FILE is missing: there is nothing to boot; give a Linux bzImage or a multiboot kernel, \
+                 or a ROM with --firmware FILE"
+            ),
         };
+        // Where kernels that know the device end a run.
+        const TESTDEV_EXIT: u16 = 0xf4;
+        let debug_exit = self.debug_exit.or(self.testdev.then_some(TESTDEV_EXIT));
+        let taken = [debug_exit, self.post_port];
+        if let Some(port) = self.debugcon.iter().map(|d| d.port).find(|port| taken.contains(&Some(*port))) {
+            bail!("--debugcon: port {port:#x} is the port of --debug-exit or --post-port; give another");
+        }
         Ok(RunOptions {
-            kernel,
-            initrd: self.initrd,
-            append: self.append,
+            boot,
             memory: self.memory.0,
             cpu: self.cpu.0,
+            hyperv: self.machine.hyperv,
             clock: self.clock,
             rtc,
             vga: self.vga == Vga::Std,
-            debug_exit: self.debug_exit,
-            debugcon_port,
-            debugcon,
+            debug_exit,
+            debugcon: self.debugcon,
+            post_port: self.post_port,
+            testdev: self.testdev,
             serial: self.serial,
             script: self.script.as_deref().map(read_script).transpose()?.unwrap_or_default(),
             timeout: self.timeout,
@@ -200,6 +252,35 @@ impl RunArgs {
             max_insns: self.max_insns,
             stats: self.stats,
         })
+    }
+}
+
+/// `--machine`.
+#[derive(Clone, Debug)]
+struct MachineOption {
+    hyperv: bool,
+}
+
+impl FromStr for MachineOption {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let mut words = s.split(',');
+        match words.next() {
+            Some("win7") => {}
+            other => {
+                return Err(format!("there is no machine '{}'; there is win7", other.unwrap_or_default()));
+            }
+        }
+        let mut option = Self { hyperv: false };
+        for word in words {
+            option.hyperv = match word {
+                "hv=on" => true,
+                "hv=off" => false,
+                _ => return Err(format!("'{word}' is not known after the machine; hv=on and hv=off are")),
+            };
+        }
+        Ok(option)
     }
 }
 
@@ -230,14 +311,6 @@ fn read_script(file: &Path) -> anyhow::Result<Script> {
     script::parse(&text).map_err(|e| anyhow!("--script {}:{e}", file.display()))
 }
 
-fn one_port(all: Vec<Debugcon>) -> anyhow::Result<(Option<u16>, Vec<Sink>)> {
-    let port = all.first().map(|first| first.port);
-    if let Some(other) = all.iter().find(|d| Some(d.port) != port) {
-        bail!("--debugcon: a machine has one debug console; {:#x} is a second port", other.port);
-    }
-    Ok((port, all.into_iter().map(|d| d.to).collect()))
-}
-
 /// Parses the command line again behind the entries of the configuration file that it does not override.
 fn with_config(file: &Path, line: Vec<OsString>) -> anyhow::Result<RunArgs> {
     let name = format!("--config {}", file.display());
@@ -254,7 +327,9 @@ fn with_config(file: &Path, line: Vec<OsString>) -> anyhow::Result<RunArgs> {
         if !known || id == "config" {
             bail!("{name}: `{key}` is not an option; `aero run --help` lists them");
         }
-        if given.value_source(&id) != Some(ValueSource::CommandLine) {
+        if let (toml::Value::Boolean(on), true) = (value, is_switch(&id)) {
+            arguments.extend(on.then(|| format!("--{key}").into()));
+        } else if given.value_source(&id) != Some(ValueSource::CommandLine) {
             for value in texts(value).with_context(|| format!("{name}: `{key}` must be text or a number"))? {
                 arguments.push(format!("--{key}={value}").into());
             }
@@ -267,6 +342,14 @@ fn with_config(file: &Path, line: Vec<OsString>) -> anyhow::Result<RunArgs> {
         Command::Run(args) => Ok(*args),
         Command::CpuTest(_) => unreachable!("the arguments begin with run"),
     }
+}
+
+/// Whether an option takes no value.
+fn is_switch(id: &str) -> bool {
+    let command = Cli::command();
+    let run = command.find_subcommand("run");
+    let argument = run.and_then(|run| run.get_arguments().find(|a| a.get_id() == id));
+    argument.is_some_and(|a| !a.get_action().takes_values())
 }
 
 /// The values of a TOML entry as arguments; a list repeats the option. `None` for tables and the like.
@@ -422,9 +505,9 @@ pub enum Sink {
 
 /// One `--debugcon`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Debugcon {
-    port: u16,
-    to: Sink,
+pub struct Debugcon {
+    pub port: u16,
+    pub to: Sink,
 }
 
 impl FromStr for Debugcon {
@@ -441,6 +524,14 @@ impl FromStr for Debugcon {
             "stdio" => Ok(Self { port, to: Sink::Stdio }),
             file => Ok(Self { port, to: Sink::File(file.into()) }),
         }
+    }
+}
+
+fn cpus(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(1) => Ok(1),
+        Ok(2..) => Err("this machine has one processor so far; give --cpus 1 or leave it out".to_owned()),
+        _ => Err("expected a number of processors; there is 1 so far".to_owned()),
     }
 }
 
@@ -534,17 +625,36 @@ mod tests {
     }
 
     #[test]
-    fn two_debug_console_ports_are_refused() {
-        let error =
-            parse(&["--kernel", "k", "--debugcon", "a", "--debugcon", "0xe9=b"]).expect_err("two ports");
-        assert!(error.to_string().contains("0xe9"), "{error}");
-        assert_eq!(
-            parse(&["--kernel", "k", "--debugcon", "a", "--debugcon", "stdio"])
-                .expect("one port")
-                .debugcon
-                .len(),
-            2
-        );
+    fn debug_consoles_may_have_ports_of_their_own() {
+        let consoles = ["--debugcon", "a", "--debugcon", "0xe9=b", "--debugcon", "stdio"];
+        let options = parse(&[&["--kernel", "k"], &consoles[..]].concat()).expect("two ports");
+        assert_eq!((options.debugcon_ports(), options.debugcon.len()), (vec![0x402, 0xe9], 3));
+        let error = parse(&["--kernel", "k", "--debugcon", "0xf4=a", "--testdev"])
+            .expect_err("one port, two devices");
+        assert!(error.to_string().contains("0xf4"), "{error}");
+    }
+
+    #[test]
+    fn firmware_takes_the_place_of_a_kernel() {
+        let firmware = parse(&["--firmware", "rom"]).expect("good options").boot;
+        assert_eq!(firmware, What::Firmware("rom".into()));
+        for line in [
+            &["--firmware", "rom", "--kernel", "k"][..],
+            &["--firmware", "rom", "--initrd", "i"],
+            &["--firmware", "rom", "--append", "x"],
+            &["--kernel", "k", "--cpus", "2"],
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn test_device_has_an_exit_port_unless_another_is_given() {
+        let exit =
+            |line: &[&str]| parse(&[&["--kernel", "k"], line].concat()).expect("good options").debug_exit;
+        assert_eq!(exit(&["--testdev"]), Some(0xf4));
+        assert_eq!(exit(&["--testdev", "--debug-exit", "0x501"]), Some(0x501));
+        assert_eq!(exit(&[]), None);
     }
 
     fn config(text: &str, line: &[&str]) -> anyhow::Result<RunOptions> {
@@ -556,11 +666,12 @@ mod tests {
 
     #[test]
     fn configuration_fills_in_and_the_command_line_wins() {
-        let text =
-            "kernel = 'k'\nmemory = '256M'\ntimeout = 1.5\ndebug-exit = 0xf4\nexpect-serial = ['a', 'b']";
+        let text = "kernel = 'k'\nmemory = '256M'\ntimeout = 1.5\ndebug-exit = 0xf4\nexpect-serial = ['a', 'b']\ntestdev = true";
         let options = config(text, &["--memory", "64M", "--expect-serial", "c"]).expect("good options");
-        assert_eq!((options.kernel, options.memory), ("k".into(), 64 << 20));
+        let kernel = What::Kernel { file: "k".into(), initrd: None, append: String::new() };
+        assert_eq!((options.boot, options.memory), (kernel, 64 << 20));
         assert_eq!((options.timeout, options.debug_exit), (Some(Duration::from_millis(1500)), Some(0xf4)));
+        assert!(options.testdev);
         assert_eq!(options.expect_serial.iter().map(Regex::as_str).collect::<Vec<_>>(), ["c"]);
     }
 

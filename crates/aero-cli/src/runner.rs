@@ -8,14 +8,17 @@
 
 use crate::expect::{Expectations, SerialLog};
 use crate::host::{self, Closed, Event, Events, HostClock, Output};
-use crate::options::{Clock, Rtc, RunOptions, Serial, Sink};
+use crate::options::{Clock, Rtc, RunOptions, Serial, Sink, What};
 use crate::script::{Action, Player, Progress};
 use crate::terminal::{EscapeKey, RawMode};
 use crate::{screenshot, stats};
-use aero_firmware::LoadError;
-use aero_machine::{Boot, BuildError, ClockConfig, Config, Exit, Frame, Machine, VmTime};
+use aero_firmware::{LoadError, MultibootError};
+use aero_machine::{
+    Boot, BuildError, ClockConfig, Config, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, VmTime,
+};
 use aero_mem::{AllocError, MAX_RAM};
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Instructions per turn: some milliseconds, so that a key is not waited for.
@@ -118,7 +121,10 @@ struct Runner<'a> {
     skipped: Duration,
     log: SerialLog,
     serial: Option<Output>,
-    debugcon: Vec<Output>,
+    /// Outputs of debug consoles, each with the number of its console.
+    debugcon: Vec<(usize, Output)>,
+    /// The last POST code.
+    post_code: Option<u8>,
     expectations: Expectations,
     player: Player,
     /// When the script wants to look again.
@@ -141,8 +147,7 @@ impl<'a> Runner<'a> {
             Serial::Stdio => Some(Output::open("--serial", &Sink::Stdio)?),
             Serial::File(file) => Some(Output::open("--serial", &Sink::File(file.clone()))?),
         };
-        let debugcon = options.debugcon.iter().map(|sink| Output::open("--debugcon", sink));
-        let debugcon = debugcon.collect::<Result<_, _>>()?;
+        let debugcon = consoles(options)?;
         let started = Instant::now();
         let machine = Machine::new(config(options), boot, Box::new(HostClock(started)))
             .map_err(|e| anyhow::Error::msg(blamed(&e, options)))?;
@@ -159,6 +164,7 @@ impl<'a> Runner<'a> {
             log: SerialLog::default(),
             serial,
             debugcon,
+            post_code: None,
             expectations,
             player: Player::new(options.script.clone()),
             script_due: None,
@@ -218,9 +224,14 @@ impl<'a> Runner<'a> {
     fn hand_on(&mut self) -> anyhow::Result<Result<(), Closed>> {
         let sent = self.machine.take_serial();
         self.log.push(&sent);
-        let debug = self.machine.take_debugcon();
-        for console in &mut self.debugcon {
-            if let closed @ Err(Closed) = console.write(&debug)? {
+        for code in self.machine.take_post_codes() {
+            eprintln!("POST {code:02X}h");
+            self.post_code = Some(code);
+        }
+        let consoles = self.options.debugcon_ports().len();
+        let debug: Vec<_> = (0..consoles).map(|n| self.machine.take_debugcon(n)).collect();
+        for (n, output) in &mut self.debugcon {
+            if let closed @ Err(Closed) = output.write(&debug[*n])? {
                 return Ok(closed);
             }
         }
@@ -356,6 +367,9 @@ impl<'a> Runner<'a> {
         if !wanted || !missing.is_empty() {
             self.report(end, &missing);
         }
+        if let Some(code) = self.post_code {
+            eprintln!("the last POST code is {code:02X}h");
+        }
         if self.options.screenshot.as_ref().is_some_and(|shot| shot.at.is_none())
             || self.picture_due.is_some()
         {
@@ -396,18 +410,37 @@ fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
     if !(1 << 20..=MAX_RAM).contains(&options.memory) {
         anyhow::bail!("--memory {}: {}", bytes(options.memory), AllocError { ram: options.memory });
     }
+    let (file, initrd, append) = match &options.boot {
+        What::Firmware(rom) => {
+            let too_large = format!("are more than the {} MiB that a ROM may have", MAX_FIRMWARE >> 20);
+            return host::read_file("--firmware", rom, MAX_FIRMWARE, &too_large).map(Boot::Firmware);
+        }
+        What::Kernel { file, initrd, append } => (file, initrd, append),
+    };
     let too_large =
         format!("do not fit into {} MiB of guest memory; give a larger --memory", options.memory >> 20);
-    let kernel = host::read_file("--kernel", &options.kernel, options.memory, &too_large)?;
-    let initrd = options.initrd.as_ref();
-    let initrd =
-        initrd.map(|file| host::read_file("--initrd", file, options.memory, &too_large)).transpose()?;
-    Ok(Boot { kernel, initrd, append: options.append.clone() })
+    let read = |option: &str, file: &PathBuf| host::read_file(option, file, options.memory, &too_large);
+    Ok(Boot::Kernel(Kernel {
+        image: read("--kernel", file)?,
+        name: file.display().to_string(),
+        initrd: initrd.as_ref().map(|file| read("--initrd", file)).transpose()?,
+        initrd_name: initrd.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+        append: append.clone(),
+    }))
+}
+
+/// Opens the outputs of the debug consoles.
+fn consoles(options: &RunOptions) -> anyhow::Result<Vec<(usize, Output)>> {
+    let ports = options.debugcon_ports();
+    let number = |port: u16| ports.iter().position(|p| *p == port).unwrap_or_default();
+    let consoles = options.debugcon.iter();
+    consoles.map(|d| Ok((number(d.port), Output::open("--debugcon", &d.to)?))).collect()
 }
 
 fn config(options: &RunOptions) -> Config {
     Config {
         cpu: options.cpu.clone(),
+        hyperv: options.hyperv,
         memory: options.memory,
         clock: match options.clock {
             Clock::Realtime => ClockConfig::Realtime,
@@ -415,7 +448,9 @@ fn config(options: &RunOptions) -> Config {
         },
         rtc: rtc_start(options.rtc),
         debug_exit: options.debug_exit,
-        debugcon: options.debugcon_port,
+        debugcon: options.debugcon_ports(),
+        post_port: options.post_port,
+        test_device: options.testdev,
         vga: options.vga,
     }
 }
@@ -432,7 +467,11 @@ fn rtc_start(rtc: Rtc) -> u64 {
 
 /// A machine that cannot be built, with the option that is to blame.
 fn blamed(error: &BuildError, options: &RunOptions) -> String {
-    let option = match (error, &options.initrd) {
+    let (kernel, initrd) = match &options.boot {
+        What::Kernel { file, initrd, .. } => (format!("--kernel {}", file.display()), initrd.as_ref()),
+        What::Firmware(rom) => (format!("--firmware {}", rom.display()), None),
+    };
+    let option = match (error, initrd) {
         (BuildError::Memory(_), _) => format!("--memory {}", bytes(options.memory)),
         (BuildError::Mips(_), _) => "--clock".to_owned(),
         (BuildError::Model(_), _) => "--cpu".to_owned(),
@@ -440,7 +479,10 @@ fn blamed(error: &BuildError, options: &RunOptions) -> String {
             format!("--initrd {}", file.display())
         }
         (BuildError::Load(LoadError::CommandLineTooLong { .. }), _) => "--append".to_owned(),
-        (BuildError::Load(_), _) => format!("--kernel {}", options.kernel.display()),
+        (BuildError::Multiboot(MultibootError::NoRoom { .. }), Some(file)) => {
+            format!("--initrd {}", file.display())
+        }
+        (BuildError::Load(_) | BuildError::Multiboot(_) | BuildError::Firmware(_), _) => kernel,
     };
     format!("{option}: {error}")
 }

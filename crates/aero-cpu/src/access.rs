@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "the fast path reads and writes RAM at arena offsets that TLB entries give")]
 
 use crate::exception::Vector;
-use crate::mmu::{self, Access};
+use crate::mmu::{self, Access, Kind, Page, Who};
 use crate::state::{cr0, eflags};
 use crate::tlb::{MISS, index};
 use crate::vcpu::{Stop, Vcpu};
@@ -15,8 +15,8 @@ use crate::word::Word;
 use aero_mem::Gpa;
 
 /// Where an address leads.
-#[derive(Clone, Copy, Debug)]
-enum Place {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
     /// RAM, by arena offset.
     Ram(u32),
     /// Device memory or nothing, by physical address.
@@ -90,10 +90,10 @@ impl Vcpu<'_> {
     /// Faults as a write of `len` bytes at `la` would, and changes nothing but accessed and dirty bits.
     pub fn probe_write(&mut self, la: u64, len: u32) -> Result<(), Stop> {
         self.check_canonical(la, len)?;
-        let user = self.st.cpl == 3;
-        self.translate(la, true, user)?;
+        let who = Who::at(self.st.cpl);
+        self.translate(la, true, who)?;
         if crosses(la, len) {
-            self.translate(self.next_page(la), true, user)?;
+            self.translate(self.next_page(la), true, who)?;
         }
         Ok(())
     }
@@ -101,10 +101,10 @@ impl Vcpu<'_> {
     /// Faults as a read of `len` bytes at `la` would.
     pub fn probe_read(&mut self, la: u64, len: u32) -> Result<(), Stop> {
         self.check_canonical(la, len)?;
-        let user = self.st.cpl == 3;
-        self.translate(la, false, user)?;
+        let who = Who::at(self.st.cpl);
+        self.translate(la, false, who)?;
         if crosses(la, len) {
-            self.translate(self.next_page(la), false, user)?;
+            self.translate(self.next_page(la), false, who)?;
         }
         Ok(())
     }
@@ -128,19 +128,33 @@ impl Vcpu<'_> {
 
     /// Loads as the processor itself does (descriptor tables, TSS): with supervisor rights at any CPL.
     pub fn load_system<T: Word>(&mut self, la: u64) -> Result<T, Stop> {
-        self.read_at(la, T::BYTES, false).map(T::trunc)
+        self.read_at(la, T::BYTES, Who::Processor).map(T::trunc)
+    }
+
+    /// Faults as a read (or a write) of `len` bytes by the processor itself would.
+    pub(crate) fn probe_system(&mut self, la: u64, len: u32, write: bool) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
+        self.translate(la, write, Who::Processor)?;
+        if crosses(la, len) {
+            self.translate(self.next_page(la), write, Who::Processor)?;
+        }
+        Ok(())
     }
 
     /// Stores as the processor itself does.
     pub fn store_system<T: Word>(&mut self, la: u64, value: T) -> Result<(), Stop> {
-        self.write_at(la, T::BYTES, value.zext(), false)
+        self.write_at(la, T::BYTES, value.zext(), Who::Processor)
     }
 
-    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory.
+    /// The RAM run that `la` begins: its arena offset and how many bytes of it lie in the page. `None` for device memory,
+    /// and where each access must be looked at by itself: watched pages, alignment checks.
     /// `write` also notes that code there may change. For bulk string operations.
     pub fn run_at(&mut self, la: u64, write: bool) -> Result<Option<(u32, u32)>, Stop> {
         self.check_canonical(la, 1)?;
-        Ok(match self.translate(la, write, self.st.cpl == 3)? {
+        if self.alignment_checked() || self.core.watch.watches_page(la) {
+            return Ok(None);
+        }
+        Ok(match self.translate(la, write, Who::at(self.st.cpl))? {
             Place::Ram(at) => Some((at, 0x1000 - (at & 0xfff))),
             Place::Device(_) => None,
         })
@@ -152,53 +166,92 @@ impl Vcpu<'_> {
         self.attention |= self.mem.code_was_modified();
     }
 
-    /// The physical address of an instruction byte, `None` if it is not RAM: arena offset and page.
-    pub fn translate_fetch(&mut self, la: u64, user: bool) -> Result<Option<u32>, Stop> {
-        let access = Access { write: false, user, fetch: true };
-        let walked = mmu::walk(self.st, self.mem, la, access);
+    /// Where instruction bytes at `la` lie.
+    pub fn translate_fetch(&mut self, la: u64, user: bool) -> Result<Place, Stop> {
+        let who = if user { Who::User } else { Who::Supervisor };
+        let page = self.walk(la, Access { who, kind: Kind::Fetch })?;
+        self.tlb.note_fetch(la, page.size);
+        Ok(match self.ram_of(&page) {
+            Some(at) => Place::Ram(at | (la & 0xfff) as u32),
+            None => Place::Device(self.mem.gated(Gpa(page.base)).0 | la & 0xfff),
+        })
+    }
+
+    /// Copies instruction bytes, within one page, from wherever they lie.
+    pub(crate) fn fetch_bytes(&mut self, place: Place, into: &mut [u8]) {
+        for (i, byte) in into.iter_mut().enumerate() {
+            *byte = self.read_place(place.plus(i as u32), 1) as u8;
+        }
+    }
+
+    /// Walks the page tables.
+    fn walk(&mut self, la: u64, access: Access) -> Result<Page, Stop> {
+        let walked = mmu::walk(self.st, self.core.config.model.features, self.mem, la, access);
         // Accessed and dirty bits may lie beside code.
         self.attention |= self.mem.code_was_modified();
-        match walked {
-            Ok(page) => Ok(self.mem.offset_of(Gpa(page.base | la & 0xfff))),
-            Err(f) => Err(self.page_fault(la, f.0)),
-        }
+        walked.map_err(|f| self.page_fault(la, f.0))
+    }
+
+    /// The arena offset of a page that is RAM. The local APIC's registers lie in front of RAM at the same address
+    /// (Intel SDM vol. 3, 11.4.5).
+    fn ram_of(&self, page: &Page) -> Option<u32> {
+        let base = self.mem.gated(Gpa(page.base));
+        self.mem.offset_of(base).filter(|_| !self.is_apic(base))
+    }
+
+    /// The same of the page that writes go to.
+    fn written_ram_of(&self, page: &Page) -> Option<u32> {
+        let base = self.mem.gated(Gpa(page.base));
+        self.mem.write_offset_of(base).filter(|_| !self.is_apic(base))
+    }
+
+    fn is_apic(&self, page: Gpa) -> bool {
+        self.core.lapic.mmio_base() == Some(page.0)
     }
 
     #[cold]
     #[inline(never)]
     fn load_slow(&mut self, la: u64, len: u32) -> Result<u64, Stop> {
         self.check_alignment(la, len)?;
-        self.read_at(la, len, self.st.cpl == 3)
+        let value = self.read_at(la, len, Who::at(self.st.cpl))?;
+        if self.core.watch.data {
+            self.watch_access(la, len, false);
+        }
+        Ok(value)
     }
 
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, la: u64, len: u32, value: u64) -> Result<(), Stop> {
         self.check_alignment(la, len)?;
-        self.write_at(la, len, value, self.st.cpl == 3)
+        self.write_at(la, len, value, Who::at(self.st.cpl))?;
+        if self.core.watch.data {
+            self.watch_access(la, len, true);
+        }
+        Ok(())
     }
 
-    fn read_at(&mut self, la: u64, len: u32, user: bool) -> Result<u64, Stop> {
+    fn read_at(&mut self, la: u64, len: u32, who: Who) -> Result<u64, Stop> {
         self.check_canonical(la, len)?;
-        let first = self.translate(la, false, user)?;
+        let first = self.translate(la, false, who)?;
         if !crosses(la, len) {
             return Ok(self.read_place(first, len));
         }
-        let second = self.translate(self.next_page(la), false, user)?;
+        let second = self.translate(self.next_page(la), false, who)?;
         let head = 0x1000 - (la & 0xfff) as u32;
         let low = self.read_pieces(first, head);
         let high = self.read_pieces(second, len - head);
         Ok(low | high << (8 * head))
     }
 
-    fn write_at(&mut self, la: u64, len: u32, value: u64, user: bool) -> Result<(), Stop> {
+    fn write_at(&mut self, la: u64, len: u32, value: u64, who: Who) -> Result<(), Stop> {
         self.check_canonical(la, len)?;
-        let first = self.translate(la, true, user)?;
+        let first = self.translate(la, true, who)?;
         if !crosses(la, len) {
             self.write_place(first, len, value);
             return Ok(());
         }
-        let second = self.translate(self.next_page(la), true, user)?;
+        let second = self.translate(self.next_page(la), true, who)?;
         let head = 0x1000 - (la & 0xfff) as u32;
         self.write_pieces(first, head, value);
         self.write_pieces(second, len - head, value >> (8 * head));
@@ -246,23 +299,26 @@ impl Vcpu<'_> {
         }
     }
 
-    fn translate(&mut self, la: u64, write: bool, user: bool) -> Result<Place, Stop> {
+    fn translate(&mut self, la: u64, write: bool, who: Who) -> Result<Place, Stop> {
+        let user = who == Who::User;
         if let Some(at) = self.tlb.lookup(user, write, la) {
             return Ok(Place::Ram(at));
         }
         self.tlb.misses += 1;
-        let walked = mmu::walk(self.st, self.mem, la, Access { write, user, fetch: false });
-        self.attention |= self.mem.code_was_modified();
-        let page = match walked {
-            Ok(page) => page,
-            Err(f) => return Err(self.page_fault(la, f.0)),
-        };
-        let Some(host) = self.mem.offset_of(Gpa(page.base)) else {
-            return Ok(Place::Device(page.base | la & 0xfff));
-        };
-        let writable = page.writable && self.mem.code_map(self.mem.page_of(host)) == 0;
-        self.tlb.fill(user, la & !0xfff, host, page.global, page.size, writable);
-        Ok(Place::Ram(host | (la & 0xfff) as u32))
+        let page = self.walk(la, Access { who, kind: if write { Kind::Write } else { Kind::Read } })?;
+        let within = (la & 0xfff) as u32;
+        let host = self.ram_of(&page);
+        let writes = self.written_ram_of(&page);
+        if let Some(host) = host.filter(|_| !self.core.watch.watches_page(la)) {
+            // Where writes go elsewhere (ROM, shadow RAM being filled) they come here every time.
+            let writable =
+                page.writable && writes == Some(host) && self.mem.code_map(self.mem.page_of(host)) == 0;
+            self.tlb.fill(user, la & !0xfff, host, &page, writable);
+        }
+        Ok(match if write { writes } else { host } {
+            Some(host) => Place::Ram(host | within),
+            None => Place::Device(self.mem.gated(Gpa(page.base)).0 | u64::from(within)),
+        })
     }
 
     /// The first address of the page after `la`'s, wrapped as the address size does.
@@ -279,9 +335,13 @@ impl Vcpu<'_> {
         Ok(())
     }
 
-    fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {
-        let checked = self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0;
-        if checked && la & u64::from(len - 1) != 0 {
+    /// Whether misaligned accesses fault (#AC).
+    pub(crate) fn alignment_checked(&self) -> bool {
+        self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0
+    }
+
+    pub(crate) fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {
+        if self.alignment_checked() && la & u64::from(len - 1) != 0 {
             return Err(self.raise_code(Vector::ALIGNMENT_CHECK, 0));
         }
         Ok(())

@@ -8,7 +8,9 @@
 use crate::op::alu::{self, Adc, Add, And, Binary, Cmp, Dec, Inc, Neg, Not, Or, Sbb, Sub, Test, Unary, Xor};
 use crate::op::shift::{self, Rcl, Rcr, Rol, Ror, Sar, Shift, Shl, Shr};
 use crate::op::string::{self, Cmps, Ins, Lods, Movs, Outs, Scas, Step, Stos};
-use crate::op::{Any, Flat32, Flat64, Op, Run, bits, branch, data, io, muldiv, stack, system};
+use crate::op::{
+    Any, Flat32, Flat64, Op, Run, bits, bmi, branch, data, idle, io, muldiv, random, stack, system,
+};
 use crate::state::seg;
 use crate::vcpu::Mode;
 use aero_x86::{CodeSize, DecodeError, Insn, Mnemonic, Operand, Rep};
@@ -61,6 +63,20 @@ macro_rules! wide {
     };
 }
 
+/// Handler of a near branch: `wide!` with the parameter that says whether the target may lie outside the segment.
+macro_rules! near {
+    ($mode:expr, $size:expr, $($f:ident)::+ $(, $g:tt)*) => {
+        if $mode.flat { wide!($size, $($f)::+, false $(, $g)*) } else { wide!($size, $($f)::+, true $(, $g)*) }
+    };
+}
+
+/// As `near!`, with a memory operand.
+macro_rules! near_mem {
+    ($mode:expr, $size:expr, $ea:expr, $($f:ident)::+) => {
+        if $mode.flat { sized_mem!($size, $ea, $($f)::+, false) } else { sized_mem!($size, $ea, $($f)::+, true) }
+    };
+}
+
 /// Handler of a type parameterised by operand size and addressing.
 macro_rules! sized_mem {
     ($size:expr, $ea:expr, $($f:ident)::+ $(, $g:tt)*) => {
@@ -100,6 +116,12 @@ macro_rules! by_condition {
             _ => arm!(15),
         }
     }};
+}
+
+/// Whether an instruction has a handler. What has none is #UD, so this is what the processor implements.
+pub fn handles(insn: &Insn, mode: Mode) -> bool {
+    let mut op = template(insn, 0, 0);
+    choose(insn, mode, ea_kind(insn, mode), &mut op).is_some()
 }
 
 /// Makes the `n`th instruction of a block out of what the decoder found `start` bytes into it.
@@ -163,7 +185,7 @@ fn immediate(insn: &Insn, start: u16) -> u64 {
 }
 
 /// How an operand that is a register is packed.
-fn register(operand: Operand) -> u8 {
+pub(crate) fn register(operand: Operand) -> u8 {
     match operand {
         Operand::Gpr { reg, high, .. } => reg * 8 + u8::from(high),
         Operand::Seg(n) | Operand::Cr(n) | Operand::Dr(n) => n,
@@ -173,7 +195,7 @@ fn register(operand: Operand) -> u8 {
 }
 
 /// Bytes of the operation: of the first register or memory operand.
-fn size_of(insn: &Insn, n: usize) -> u8 {
+pub(crate) fn size_of(insn: &Insn, n: usize) -> u8 {
     match insn.operands[n] {
         Operand::Gpr { size, .. } => size,
         Operand::Mem => insn.mem.size,
@@ -208,13 +230,16 @@ fn choose(insn: &Insn, mode: Mode, ea: EaKind, op: &mut Op) -> Option<Choice> {
         .or_else(|| moves(insn, ea))
         .or_else(|| shifts(insn, ea))
         .or_else(|| bit_operations(insn, ea))
+        .or_else(|| bmi::bind(insn, op))
+        .or_else(|| random::bind(insn))
         .map(|run| (run, false))
         .or_else(|| branches(insn, mode, ea))
         .or_else(|| stack_operations(insn, mode, ea, op))
         .or_else(|| strings(insn))
+        .or_else(|| idle::bind(insn, op))
         .or_else(|| conditions(insn, mode, ea))
         .or_else(|| system::bind(insn, mode, op))
-        .or_else(|| crate::sse::bind(insn, ea).map(|run| (run, false)))
+        .or_else(|| crate::sse::bind(insn, ea, op).map(|run| (run, false)))
         .or_else(|| crate::x87::bind(insn, op).map(|run| (run, false)))
 }
 
@@ -330,19 +355,8 @@ fn moves(insn: &Insn, ea: EaKind) -> Option<Run> {
         (Mnemonic::Cdq, _) => data::extend_dx::<u32>,
         (Mnemonic::Cqo, _) => data::extend_dx::<u64>,
         (Mnemonic::Xlatb, _) => data::xlat,
-        (Mnemonic::Nop | Mnemonic::Pause | Mnemonic::Endbr32 | Mnemonic::Endbr64, _) => data::nop,
-        (
-            Mnemonic::Prefetch
-            | Mnemonic::Prefetchw
-            | Mnemonic::Prefetchnta
-            | Mnemonic::Prefetcht0
-            | Mnemonic::Prefetcht1
-            | Mnemonic::Prefetcht2
-            | Mnemonic::Lfence
-            | Mnemonic::Mfence
-            | Mnemonic::Sfence,
-            _,
-        ) => data::nop,
+        (Mnemonic::Nop | Mnemonic::Pause | Mnemonic::Reservednop, _) => data::nop,
+        (Mnemonic::Lfence | Mnemonic::Mfence | Mnemonic::Sfence, _) => data::nop,
         _ => return None,
     })
 }
@@ -415,11 +429,10 @@ fn bit_operations(insn: &Insn, ea: EaKind) -> Option<Run> {
         (Mnemonic::Bts, _) => bit_test::<1>(insn),
         (Mnemonic::Btr, _) => bit_test::<2>(insn),
         (Mnemonic::Btc, _) => bit_test::<3>(insn),
-        // Without BMI1 and LZCNT, F3 before BSF and BSR means nothing.
-        (Mnemonic::Bsf | Mnemonic::Tzcnt, Kind::Reg) => wide!(size, bits::scan_rr, false),
-        (Mnemonic::Bsf | Mnemonic::Tzcnt, _) => sized_mem!(size, ea, bits::scan_rm, false),
-        (Mnemonic::Bsr | Mnemonic::Lzcnt, Kind::Reg) => wide!(size, bits::scan_rr, true),
-        (Mnemonic::Bsr | Mnemonic::Lzcnt, _) => sized_mem!(size, ea, bits::scan_rm, true),
+        (Mnemonic::Bsf, Kind::Reg) => wide!(size, bits::scan_rr, false),
+        (Mnemonic::Bsf, _) => sized_mem!(size, ea, bits::scan_rm, false),
+        (Mnemonic::Bsr, Kind::Reg) => wide!(size, bits::scan_rr, true),
+        (Mnemonic::Bsr, _) => sized_mem!(size, ea, bits::scan_rm, true),
         (Mnemonic::Popcnt, Kind::Reg) => wide!(size, bits::popcnt_rr),
         (Mnemonic::Popcnt, _) => sized_mem!(size, ea, bits::popcnt_rm),
         _ => return None,
@@ -504,7 +517,7 @@ fn branch_size(insn: &Insn, mode: Mode) -> u8 {
 fn conditions(insn: &Insn, mode: Mode, ea: EaKind) -> Option<Choice> {
     if let Some(cc) = condition(&JCC, insn.mnemonic) {
         let size = branch_size(insn, mode);
-        return Some((by_condition!(cc, |CC| wide!(size, branch::jcc, CC)), true));
+        return Some((by_condition!(cc, |CC| near!(mode, size, branch::jcc, CC)), true));
     }
     if let Some(cc) = condition(&SETCC, insn.mnemonic) {
         let run = match (kind(insn, 0), ea) {
@@ -526,17 +539,19 @@ fn branches(insn: &Insn, mode: Mode, ea: EaKind) -> Option<Choice> {
     let size = branch_size(insn, mode);
     let near = matches!(insn.operands[0], Operand::Near(_));
     let run = match (insn.mnemonic, kind(insn, 0)) {
-        (Mnemonic::Jmp, _) if near => wide!(size, branch::jmp),
-        (Mnemonic::Call, _) if near => wide!(size, branch::call),
-        (Mnemonic::Jmp, Kind::Reg) => wide!(size, branch::jmp_r),
-        (Mnemonic::Call, Kind::Reg) => wide!(size, branch::call_r),
-        (Mnemonic::Jmp, Kind::Mem) if is_near_memory(insn, size) => sized_mem!(size, ea, branch::jmp_m),
-        (Mnemonic::Call, Kind::Mem) if is_near_memory(insn, size) => sized_mem!(size, ea, branch::call_m),
-        (Mnemonic::Ret, _) => wide!(size, branch::ret),
-        (Mnemonic::Loopne, _) => wide!(size, branch::loop_, 0),
-        (Mnemonic::Loope, _) => wide!(size, branch::loop_, 1),
-        (Mnemonic::Loop, _) => wide!(size, branch::loop_, 2),
-        (Mnemonic::Jcxz | Mnemonic::Jecxz | Mnemonic::Jrcxz, _) => wide!(size, branch::jcxz),
+        (Mnemonic::Jmp, _) if near => near!(mode, size, branch::jmp),
+        (Mnemonic::Call, _) if near => near!(mode, size, branch::call),
+        (Mnemonic::Jmp, Kind::Reg) => near!(mode, size, branch::jmp_r),
+        (Mnemonic::Call, Kind::Reg) => near!(mode, size, branch::call_r),
+        (Mnemonic::Jmp, Kind::Mem) if is_near_memory(insn, size) => near_mem!(mode, size, ea, branch::jmp_m),
+        (Mnemonic::Call, Kind::Mem) if is_near_memory(insn, size) => {
+            near_mem!(mode, size, ea, branch::call_m)
+        }
+        (Mnemonic::Ret, _) => near!(mode, size, branch::ret),
+        (Mnemonic::Loopne, _) => near!(mode, size, branch::loop_, 0),
+        (Mnemonic::Loope, _) => near!(mode, size, branch::loop_, 1),
+        (Mnemonic::Loop, _) => near!(mode, size, branch::loop_, 2),
+        (Mnemonic::Jcxz | Mnemonic::Jecxz | Mnemonic::Jrcxz, _) => near!(mode, size, branch::jcxz),
         _ => return None,
     };
     Some((run, true))

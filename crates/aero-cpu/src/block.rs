@@ -4,7 +4,11 @@
 //! again by **physical** place and [`Mode`], so that every address space shares it. In front stands the jump cache, keyed
 //! by linear address, which is all that a warm dispatch touches. A store to code removes the page's blocks and turns
 //! their first instruction into [`stale`], so the jump cache needs no search.
+//!
+//! Code outside RAM (a ROM that is a device, the video window) is read through the bus and decoded anew every time, an
+//! instruction at a time, in the one place of the cache that is never looked up.
 
+use crate::access::Place;
 use crate::bind::bind;
 use crate::op::{Op, branch};
 use crate::tlb::Tlb;
@@ -47,6 +51,10 @@ const FETCH_ENTRIES: usize = 256;
 
 const NO_FETCH: FetchEntry = FetchEntry { page: 0, key: u64::MAX, host: 0 };
 
+/// The first op of the cache: an instruction that lies outside RAM is put here to be run once.
+const UNCACHED: Op =
+    Op { run: branch::undefined, imm: 0, disp: 0, dst: 0, src: 0, base: 0, index: 0, sib: 0, n: 0, end: 1 };
+
 const NO_ENTRY: JumpEntry = JumpEntry { la: 0, key: u64::MAX, block: Block { start: 0, len: 0 } };
 
 /// A block with the page that its last instruction crosses into.
@@ -68,7 +76,7 @@ pub struct BlockCache {
 impl Default for BlockCache {
     fn default() -> Self {
         Self {
-            ops: Vec::new(),
+            ops: vec![UNCACHED],
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
             jump: vec![NO_ENTRY; JUMP_ENTRIES].into_boxed_slice(),
@@ -116,47 +124,68 @@ impl BlockCache {
         if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(la) {
             return Err(v.gp(0));
         }
-        let Some(at) = self.translate(v, la, user)? else {
-            log::warn!("instruction fetch outside RAM at linear address {la:#x}");
-            return Err(v.ud());
-        };
+        let place = self.translate(v, la, user)?;
+        let Place::Ram(at) = place else { return self.decode_uncached(v, la, place) };
         let key = place_key(at, v.mode);
         let entry = match self.by_place.get(&key).copied() {
             Some(entry) if self.second_page_holds(v, la, entry)? => entry,
-            _ => self.decode(v, la, at, key)?,
+            _ => match self.decode(v, la, at, key)? {
+                Some(entry) => entry,
+                None => return self.decode_uncached(v, la, place),
+            },
         };
         self.jump[jump_slot(la)] = JumpEntry { la, key: jump_key(v), block: entry.block };
         Ok(entry.block)
     }
 
-    /// The arena offset of the code at `la`, `None` if it is not RAM.
-    fn translate(&mut self, v: &mut Vcpu<'_>, la: u64, user: bool) -> Result<Option<u32>, Stop> {
+    /// Where the code at `la` lies.
+    fn translate(&mut self, v: &mut Vcpu<'_>, la: u64, user: bool) -> Result<Place, Stop> {
         let (page, key) = (la & !0xfff, jump_key(v));
         let slot = (la >> 12) as usize % FETCH_ENTRIES;
         let entry = self.fetch[slot];
         if entry.page == page && entry.key == key {
-            return Ok(Some(entry.host | (la & 0xfff) as u32));
+            return Ok(Place::Ram(entry.host | (la & 0xfff) as u32));
         }
-        let at = v.translate_fetch(la, user)?;
-        if let Some(at) = at {
+        let place = v.translate_fetch(la, user)?;
+        if let Place::Ram(at) = place {
             self.fetch[slot] = FetchEntry { page, key, host: at & !0xfff };
         }
-        Ok(at)
+        Ok(place)
+    }
+
+    /// The one instruction at `la`, of which some bytes lie outside RAM at `place` or on the page after it.
+    #[cold]
+    fn decode_uncached(&mut self, v: &mut Vcpu<'_>, la: u64, place: Place) -> Result<Block, Stop> {
+        let features = v.core.config.model.features;
+        let mut bytes = [0; MAX_LEN];
+        let in_page = (0x1000 - (la & 0xfff) as usize).min(MAX_LEN);
+        v.fetch_bytes(place, &mut bytes[..in_page]);
+        let mut decoded = decode(&bytes[..in_page], v.mode.code, features);
+        if matches!(decoded, Err(DecodeError::Truncated)) && in_page < MAX_LEN {
+            let second = v.translate_fetch(next_page(v, la), v.st.cpl == 3)?;
+            v.fetch_bytes(second, &mut bytes[in_page..]);
+            decoded = decode(&bytes, v.mode.code, features);
+        }
+        self.ops[0] = bind(decoded, v.mode, 0, 0).op;
+        Ok(Block { start: 0, len: 1 })
     }
 
     /// Whether the block's second page, if it has one, still lies where it was decoded from.
     fn second_page_holds(&self, v: &mut Vcpu<'_>, la: u64, entry: Entry) -> Result<bool, Stop> {
         let Some(second) = entry.second else { return Ok(true) };
         let next = next_page(v, la);
-        Ok(v.translate_fetch(next, v.st.cpl == 3)? == Some(second))
+        Ok(v.translate_fetch(next, v.st.cpl == 3)? == Place::Ram(second))
     }
 
-    fn decode(&mut self, v: &mut Vcpu<'_>, la: u64, at: u32, key: u64) -> Result<Entry, Stop> {
+    /// Decodes the block at arena offset `at`; `None` if its first instruction ends outside RAM.
+    fn decode(&mut self, v: &mut Vcpu<'_>, la: u64, at: u32, key: u64) -> Result<Option<Entry>, Stop> {
         if self.ops.len() + MAX_BLOCK > MAX_OPS {
             self.clear(v.mem);
         }
         v.core.counters.blocks_decoded += 1;
         let features = v.core.config.model.features;
+        // A relative branch from here may leave the canonical addresses, so it must look.
+        let mode = Mode { flat: v.mode.flat && !near_the_hole(v, la), ..v.mode };
         let start = self.ops.len();
         let mut end = 0u32;
         let mut second = None;
@@ -167,15 +196,19 @@ impl BlockCache {
             let decoded = match decode(&bytes[..have], v.mode.code, features) {
                 Err(DecodeError::Truncated) if have < MAX_LEN && end == 0 => {
                     let next = next_page(v, la);
-                    second = v.translate_fetch(next, v.st.cpl == 3)?;
-                    let more = second.map_or(0, |s| fetch(v.mem, s, MAX_LEN - have, &mut bytes[have..]));
+                    if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(next) {
+                        return Err(v.gp(0));
+                    }
+                    let Place::Ram(s) = v.translate_fetch(next, v.st.cpl == 3)? else { return Ok(None) };
+                    second = Some(s);
+                    let more = fetch(v.mem, s, MAX_LEN - have, &mut bytes[have..]);
                     decode(&bytes[..have + more], v.mode.code, features)
                 }
                 Err(DecodeError::Truncated) if have < MAX_LEN => break,
                 other => other,
             };
             let n = (self.ops.len() - start) as u8;
-            let bound = bind(decoded, v.mode, n, end as u16);
+            let bound = bind(decoded, mode, n, end as u16);
             end += u32::from(bound.len);
             self.ops.push(bound.op);
             if bound.ends {
@@ -189,7 +222,7 @@ impl BlockCache {
         if let Some(second) = entry.second {
             self.register(v.mem, v.tlb, second, end - in_page, key);
         }
-        Ok(entry)
+        Ok(Some(entry))
     }
 
     /// Marks `len` bytes at arena offset `at` as code of block `key`.
@@ -227,7 +260,7 @@ impl BlockCache {
             mem.set_code_map(page, 0);
         }
         self.by_place.clear();
-        self.ops.clear();
+        self.ops.truncate(1);
         self.jump.fill(NO_ENTRY);
         self.fetch.fill(NO_FETCH);
     }
@@ -235,6 +268,14 @@ impl BlockCache {
 
 fn place_key(at: u32, mode: Mode) -> u64 {
     u64::from(mode.key()) << 32 | u64::from(at)
+}
+
+/// Whether a 32-bit displacement from 64-bit code at `la` can reach the non-canonical hole.
+fn near_the_hole(v: &Vcpu<'_>, la: u64) -> bool {
+    const REACH: u64 = (1 << 31) + 0x1_0000;
+    let canonical = crate::access::is_canonical;
+    v.mode.code == aero_x86::CodeSize::B64
+        && !(canonical(la.wrapping_add(REACH)) && canonical(la.wrapping_sub(REACH)))
 }
 
 fn next_page(v: &Vcpu<'_>, la: u64) -> u64 {

@@ -48,7 +48,7 @@ pub struct Exception {
     pub vector: Vector,
     /// The error code, for those that have one.
     pub code: Option<u32>,
-    /// CR2, for page faults.
+    /// CR2, for page faults; what DR6 is to tell, for #DB.
     pub address: u64,
 }
 
@@ -70,6 +70,15 @@ impl Exception {
             Vector::INVALID_TSS | Vector::NOT_PRESENT | Vector::STACK | Vector::PROTECTION
         ) {
             self.code = self.code.map(|code| code | 1);
+        }
+    }
+
+    /// Whether the saved flags have RF set: the instruction runs again and its breakpoints have had their turn. Not for
+    /// traps, and not for instruction breakpoints, whose handler sets RF itself (Intel SDM vol. 3, 18.3.1.1).
+    pub fn resumes(&self) -> bool {
+        match self.vector {
+            Vector::DEBUG => self.address & crate::debug::dr6::BD != 0,
+            vector => !matches!(vector, Vector::BREAKPOINT | Vector::OVERFLOW | Vector::DOUBLE_FAULT),
         }
     }
 

@@ -3,9 +3,11 @@
 #![allow(unsafe_code, reason = "borrows the state block out of the arena for the length of one run")]
 
 use crate::block::BlockCache;
+use crate::debug::{Watch, dr6};
 use crate::exception::{Exception, Vector};
 use crate::lapic::LocalApic;
 use crate::op::Op;
+use crate::op::random::Generator;
 use crate::state::{CpuState, Segment, eflags, seg};
 use crate::tlb::Tlb;
 use crate::vcpu::{Bus, Core, Counters, CpuConfig, Shadow, Stop, Vcpu, mode_of};
@@ -39,13 +41,21 @@ impl Cpu {
         let core = Core {
             config,
             id,
-            lapic: LocalApic::new(id),
+            lapic: LocalApic::new(id, config.model.features),
             nmi_pending: false,
             nmi_blocked: false,
             shadow: Shadow::Open,
+            ferr: false,
+            pending_debug: 0,
+            watch: Watch::default(),
             halted: false,
+            monitoring: false,
+            repeat_flags: None,
+            random: Generator::new(config.seed),
             retired: 0,
             tsc_offset: 0,
+            tsc_adjust: 0,
+            hyperv: Default::default(),
             unknown_msrs: Default::default(),
             counters: Counters::default(),
         };
@@ -58,12 +68,19 @@ impl Cpu {
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
         self.cache.clear(mem);
-        self.core.lapic.reset();
+        self.core.lapic = LocalApic::new(self.core.id, self.core.config.model.features);
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
         self.core.shadow = Shadow::Open;
+        self.core.ferr = false;
+        self.core.pending_debug = 0;
+        self.core.watch = Watch::default();
         self.core.halted = false;
+        self.core.monitoring = false;
+        self.core.repeat_flags = None;
         self.core.tsc_offset = 0;
+        self.core.tsc_adjust = 0;
+        self.core.hyperv = Default::default();
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }
     }
@@ -119,23 +136,38 @@ impl Cpu {
             bus,
         };
         v.update_mode();
+        v.update_watch();
         let exit = run_loop(&mut v, &mut self.cache);
         v.core.retired = v.retired();
         exit
     }
 }
 
+/// What [`service`] found.
+enum Next {
+    /// Leave the run loop.
+    Exit(Exit),
+    /// Run a block.
+    Block,
+    /// Run one instruction and look again.
+    Step,
+    /// An instruction breakpoint was taken: look again.
+    Look,
+}
+
 fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
     loop {
-        if v.attention
-            && let Some(exit) = service(v, cache)
-        {
-            return exit;
-        }
-        if v.st.budget <= 0 {
+        let next = if v.attention { service(v, cache) } else { Next::Block };
+        if v.st.budget <= 0 && !matches!(next, Next::Exit(_)) {
             return Exit::Budget;
         }
-        let stop = match dispatch(v, cache) {
+        let done = match next {
+            Next::Block => dispatch(v, cache),
+            Next::Step => step(v, cache),
+            Next::Look => continue,
+            Next::Exit(exit) => return exit,
+        };
+        let stop = match done {
             Ok(()) => continue,
             Err(stop) => stop,
         };
@@ -145,8 +177,9 @@ fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
                 v.attention = true;
             }
             Stop::Shutdown => return Exit::Shutdown,
-            Stop::Fault => {
+            Stop::Fault | Stop::FaultAfter => {
                 let exception = v.exception;
+                v.core.pending_debug &= dr6::BT;
                 if v.deliver_exception(exception).is_err() {
                     return Exit::Shutdown;
                 }
@@ -163,29 +196,53 @@ fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
 /// Everything that may come between two blocks.
 #[cold]
 #[inline(never)]
-fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Option<Exit> {
+fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Next {
     v.attention = false;
+    if v.tlb.map_is_stale(v.mem) {
+        v.tlb.map_changed(v.mem);
+    }
     if v.mem.code_was_modified() {
         v.core.counters.code_invalidations += cache.drop_modified(v.mem);
     }
     if v.bus.needs_attention() || v.timer_came_nearer() {
-        return Some(Exit::Attention);
+        return Next::Exit(Exit::Attention);
     }
     if v.st.budget <= 0 {
-        return Some(Exit::Budget);
+        return Next::Exit(Exit::Budget);
     }
-    if v.core.shadow != Shadow::Open {
-        // The instruction after STI or MOV SS runs before anything is taken; `dispatch` steps it alone.
-        return None;
+    between_instructions(v).unwrap_or(Next::Exit(Exit::Shutdown))
+}
+
+/// Takes what waits, in order of rank: traps of the last instruction, NMI, interrupts, the next instruction's breakpoint
+/// (Intel SDM vol. 3, table 6-2). STI holds interrupts off for one instruction, MOV SS everything (6.8.3).
+fn between_instructions(v: &mut Vcpu<'_>) -> Result<Next, Stop> {
+    let held = v.core.shadow;
+    if v.core.pending_debug != 0 && held != Shadow::Traps {
+        let bits = core::mem::take(&mut v.core.pending_debug);
+        v.core.halted = false;
+        v.deliver_exception(Exception::debug(bits))?;
     }
-    if v.take_interrupt().is_err() {
-        return Some(Exit::Shutdown);
+    if held == Shadow::Open {
+        v.take_interrupt()?;
     }
-    v.core.halted.then_some(Exit::Halted)
+    if v.core.halted {
+        return Ok(Next::Exit(Exit::Halted));
+    }
+    if v.core.watch.execute && v.core.shadow != Shadow::Traps && v.st.eflags & eflags::RF == 0 {
+        let bits = v.core.watch.on_instruction(fetch_address(v));
+        if bits != 0 {
+            v.deliver_exception(Exception::debug(bits))?;
+            return Ok(Next::Look);
+        }
+    }
+    let alone = v.core.shadow != Shadow::Open
+        || v.st.eflags & (eflags::TF | eflags::RF) != 0
+        || v.core.watch.execute
+        || v.core.pending_debug != 0;
+    Ok(if alone { Next::Step } else { Next::Block })
 }
 
 /// The linear address of the next instruction.
-#[inline(always)]
 fn fetch_address(v: &Vcpu<'_>) -> u64 {
     if v.mode.flat {
         return v.st.rip;
@@ -196,54 +253,77 @@ fn fetch_address(v: &Vcpu<'_>) -> u64 {
 /// Finds and runs the block at RIP.
 #[inline(always)]
 fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
+    if !v.mode.flat {
+        return dispatch_limited(v, cache);
+    }
+    let block = cache.block_at(v, v.st.rip)?;
+    let ops = cache.ops(block);
+    execute(v, &ops[..ops.len().min(v.st.budget as usize)])
+}
+
+/// As [`dispatch`], for code in a segment with a limit.
+#[inline(never)]
+fn dispatch_limited(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
+    check_fetch(v)?;
     let la = fetch_address(v);
     let block = cache.block_at(v, la)?;
     let ops = cache.ops(block);
-    let mut n = ops.len().min(v.st.budget as usize);
-    let step = v.core.shadow != Shadow::Open || v.st.eflags & eflags::TF != 0;
-    if !v.mode.flat || step {
-        n = careful_length(v, ops, n, step)?;
-        if step {
-            return single_step(v, &ops[..n]);
-        }
-    }
+    let n = within_limit(v, &ops[..ops.len().min(v.st.budget as usize)])?;
     execute(v, &ops[..n])
 }
 
-/// How many instructions of a block may run when the code segment has a limit, or one at a time is asked for.
-#[cold]
-fn careful_length(v: &mut Vcpu<'_>, ops: &[Op], n: usize, step: bool) -> Result<usize, Stop> {
-    let n = if step { 1 } else { n };
+/// #GP(0) when RIP lies beyond the limit of the code segment; that comes before any fault of the fetch.
+fn check_fetch(v: &mut Vcpu<'_>) -> Result<(), Stop> {
+    let limit = v.st.segments[usize::from(seg::CS)].limit;
+    if v.mode.flat || v.st.rip <= u64::from(limit) { Ok(()) } else { Err(v.gp(0)) }
+}
+
+/// How many instructions of a block lie within the limit of the code segment.
+fn within_limit(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<usize, Stop> {
     if v.mode.flat {
-        return Ok(n);
+        return Ok(ops.len());
     }
     let cs: Segment = v.st.segments[usize::from(seg::CS)];
     let rip = v.st.rip;
-    let inside = ops[..n].iter().take_while(|op| rip + u64::from(op.end) - 1 <= u64::from(cs.limit)).count();
+    let inside = ops.iter().take_while(|op| rip + u64::from(op.end) - 1 <= u64::from(cs.limit)).count();
     if inside == 0 { Err(v.gp(0)) } else { Ok(inside) }
 }
 
-/// Runs one instruction: under TF, with its trap, or in the shadow of STI or MOV SS.
+/// Runs one instruction by itself: under TF, with its trap; in the shadow of STI or MOV SS; with RF, which it clears; or
+/// while instruction breakpoints are set.
 #[cold]
-fn single_step(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<(), Stop> {
-    let tracing = v.st.eflags & eflags::TF != 0;
-    v.core.shadow = Shadow::Open;
+#[inline(never)]
+fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
+    v.attention = true;
+    check_fetch(v)?;
+    let la = fetch_address(v);
+    let block = cache.block_at(v, la)?;
+    let ops = cache.ops(block);
+    let n = within_limit(v, &ops[..1])?;
+    let (flags, shadow) = (v.st.eflags, core::mem::replace(&mut v.core.shadow, Shadow::Open));
+    let tracing = flags & eflags::TF != 0;
     v.attention = false;
     v.delivered = false;
-    v.stepping = true;
-    let done = execute(v, ops);
+    v.stepping = tracing || shadow != Shadow::Open;
+    v.st.eflags &= !eflags::RF;
+    let done = execute(v, &ops[..n]);
     v.stepping = false;
     v.attention = true;
-    let trap = tracing && !v.delivered && v.core.shadow != Shadow::Traps;
     match done {
-        Ok(()) | Err(Stop::Halt) if trap => {
-            const DR6_BS: u64 = 1 << 14;
-            v.st.dr[6] |= DR6_BS;
-            v.exception = Exception { vector: Vector::DEBUG, code: None, address: 0 };
-            Err(Stop::Fault)
+        Ok(()) | Err(Stop::Halt) => {
+            if tracing && !v.delivered && v.core.shadow != Shadow::Traps {
+                v.core.pending_debug |= dr6::BS;
+            }
         }
-        other => other,
+        Err(Stop::FaultAfter) => {}
+        Err(stop) => {
+            v.st.eflags |= flags & eflags::RF;
+            if stop == Stop::Stale {
+                v.core.shadow = shadow;
+            }
+        }
     }
+    done
 }
 
 /// Runs `ops` from RIP and leaves RIP and the budget exact, whatever happens. A fault is pending in `Err(Fault)`.
@@ -281,6 +361,12 @@ fn execute(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<(), Stop> {
 fn leave(v: &mut Vcpu<'_>, ops: &[Op], op: &Op, rip: u64, how: Result<(), Stop>) -> Result<(), Stop> {
     let n = usize::from(op.n);
     let start = if n == 0 { 0 } else { ops[n - 1].end };
+    if how == Err(Stop::FaultAfter) {
+        v.st.budget += (ops.len() - n - 1) as i64;
+        v.charged = 0;
+        v.at = 0;
+        return how;
+    }
     let (done, at) = match how {
         Ok(()) | Err(Stop::Halt | Stop::Branch) => (n + 1, op.end),
         // An iteration of REP counts as an instruction.
@@ -297,6 +383,8 @@ fn leave(v: &mut Vcpu<'_>, ops: &[Op], op: &Op, rip: u64, how: Result<(), Stop>)
             Err(if stack { v.raise_code(Vector::STACK, 0) } else { v.gp(0) })
         }
         Err(Stop::Again) => {
+            // What interrupts a repeat finds RF set (Intel SDM vol. 3, 18.3.1.1).
+            v.st.eflags |= eflags::RF;
             v.attention = true;
             Ok(())
         }

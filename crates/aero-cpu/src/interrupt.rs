@@ -1,21 +1,30 @@
 //! Delivery of exceptions and interrupts through the IDT or the IVT, and IRET (Intel SDM vol. 3, chapter 6).
 
-use crate::access::is_canonical;
 use crate::exception::{Exception, Vector};
 use crate::segments::{Descriptor, code, is_null, rpl};
-use crate::state::{Segment, eflags, reg, seg};
+use crate::state::{Segment, cr4, eflags, reg, seg};
 use crate::transfer::TaskSwitch;
-use crate::vcpu::{Stop, Vcpu};
+use crate::vcpu::{Shadow, Stop, Vcpu};
 
 /// Where an interrupt comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Source {
     /// A device, or NMI.
     External,
-    /// An exception, with its error code.
-    Exception(Option<u32>),
+    /// An exception, with its error code, and whether RF is saved as set.
+    Exception { code: Option<u32>, resumes: bool },
     /// INT n, INT3, INTO: the gate's DPL is checked.
     Software,
+}
+
+impl Source {
+    fn code(self) -> Option<u32> {
+        if let Self::Exception { code, .. } = self { code } else { None }
+    }
+
+    fn resumes(self) -> bool {
+        matches!(self, Self::Exception { resumes: true, .. })
+    }
 }
 
 mod gate {
@@ -42,7 +51,11 @@ impl Vcpu<'_> {
                 self.core.counters.page_faults += 1;
                 self.st.cr2 = current.address;
             }
-            match self.interrupt(current.vector.0, Source::Exception(current.code)) {
+            if current.vector == Vector::DEBUG {
+                self.record_debug(current.address);
+            }
+            let source = Source::Exception { code: current.code, resumes: current.resumes() };
+            match self.interrupt(current.vector.0, source) {
                 Ok(()) => return Ok(()),
                 Err(_) => match self.exception.after(current) {
                     Some(next) => {
@@ -107,10 +120,73 @@ impl Vcpu<'_> {
 
     /// INT n, INT3, INTO: RIP must already be the next instruction's.
     pub(crate) fn software_interrupt(&mut self, vector: u8) -> Result<(), Stop> {
-        if self.st.vm86() && self.st.iopl() < 3 {
-            return Err(self.gp(0));
+        if self.st.vm86() {
+            if self.st.cr4 & cr4::VME != 0 && self.is_redirected(vector)? {
+                return self.atomically(|v| v.redirected_interrupt(vector));
+            }
+            if self.st.iopl() < 3 {
+                return Err(self.gp(0));
+            }
         }
         self.interrupt(vector, Source::Software)
+    }
+
+    /// Whether the redirection bitmap, the 32 bytes below the I/O permission bitmap, leaves `vector` to the 8086
+    /// program (Intel SDM vol. 3, 21.3.3.4).
+    fn is_redirected(&mut self, vector: u8) -> Result<bool, Stop> {
+        let tr = self.st.tr;
+        if tr.limit < 0x67 {
+            return Err(self.gp(0));
+        }
+        let map: u16 = self.load_system(self.wrap(tr.base.wrapping_add(0x66)))?;
+        let at = u32::from(map).wrapping_sub(32).wrapping_add(u32::from(vector >> 3));
+        if at > tr.limit {
+            return Err(self.gp(0));
+        }
+        let bits: u8 = self.load_system(self.wrap(tr.base.wrapping_add(at.into())))?;
+        Ok(bits >> (vector & 7) & 1 == 0)
+    }
+
+    /// An interrupt of VM86 mode through the 8086 program's own table. Below IOPL 3 it sees VIF as IF.
+    fn redirected_interrupt(&mut self, vector: u8) -> Result<(), Stop> {
+        self.delivered = true;
+        self.attention = true;
+        let entry: u32 = self.load_system(u64::from(vector) * 4)?;
+        let flags = self.virtual_flags();
+        self.push(flags as u16)?;
+        self.push(self.st.segments[usize::from(seg::CS)].selector)?;
+        self.push(self.st.rip as u16)?;
+        let enable = if self.st.iopl() == 3 { eflags::IF } else { eflags::VIF };
+        self.st.eflags &= !(enable | eflags::TF | eflags::RF);
+        self.load_real_segment(seg::CS, (entry >> 16) as u16);
+        self.st.rip = u64::from(entry & 0xffff);
+        Ok(())
+    }
+
+    /// The flags as a VM86 program sees them: below IOPL 3 under VME, IOPL reads as 3 and IF as VIF
+    /// (Intel SDM vol. 3, 21.3.2).
+    pub(crate) fn virtual_flags(&self) -> u64 {
+        let flags = self.st.rflags();
+        if self.st.iopl() == 3 {
+            return flags;
+        }
+        let enabled = if flags & eflags::VIF != 0 { eflags::IF } else { 0 };
+        flags & !eflags::IF | eflags::IOPL | enabled
+    }
+
+    /// Sets the flags word that a VM86 program below IOPL 3 pops under VME: IF goes to VIF.
+    ///
+    /// # Errors
+    /// #GP(0) if it sets TF, or IF while an interrupt is pending.
+    pub(crate) fn set_virtual_flags(&mut self, value: u64) -> Result<(), Stop> {
+        let pending = value & eflags::IF != 0 && self.st.eflags & eflags::VIP != 0;
+        if pending || value & eflags::TF != 0 {
+            return Err(self.gp(0));
+        }
+        let may = eflags::ALL & 0xffff & !(eflags::IF | eflags::IOPL);
+        let enabled = if value & eflags::IF != 0 { eflags::VIF } else { 0 };
+        self.st.set_rflags(self.st.rflags() & !(may | eflags::VIF | eflags::RF) | value & may | enabled);
+        Ok(())
     }
 
     /// INT3 and INTO: like INT n, without the IOPL check of VM86 mode.
@@ -120,12 +196,19 @@ impl Vcpu<'_> {
 
     /// INT1: the gate's DPL is not checked, and faults count as external (Intel SDM vol. 2A, INT n).
     pub(crate) fn debug_trap(&mut self) -> Result<(), Stop> {
-        self.interrupt(Vector::DEBUG.0, Source::Exception(None))
+        // A data breakpoint that MOV SS has held off comes along.
+        let held = core::mem::take(&mut self.core.pending_debug);
+        self.interrupt(Vector::DEBUG.0, Source::Exception { code: None, resumes: false })?;
+        self.record_debug(held);
+        Ok(())
     }
 
     fn interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
         self.delivered = true;
+        self.core.monitoring = false;
+        self.core.repeat_flags = None;
         self.attention = true;
+        self.core.shadow = Shadow::Open;
         self.atomically(|v| {
             if !v.st.protected() {
                 return v.real_interrupt(vector);
@@ -137,7 +220,7 @@ impl Vcpu<'_> {
             v.protected_interrupt(vector, source).inspect_err(|_| v.name_inner_stack(cpl))
         })
         .inspect_err(|stop| {
-            if *stop == Stop::Fault && source != Source::Software {
+            if matches!(stop, Stop::Fault | Stop::FaultAfter) && source != Source::Software {
                 self.exception.mark_external();
             }
         })
@@ -190,7 +273,9 @@ impl Vcpu<'_> {
             return Err(self.gp(0));
         }
         let d = self.descriptor(selector, Vector::PROTECTION)?;
-        if !d.is_code() || d.dpl() > self.st.cpl {
+        let wrong_size =
+            self.st.long_mode() && d.attributes() & (Segment::LONG | Segment::BIG) != Segment::LONG;
+        if !d.is_code() || d.dpl() > self.st.cpl || wrong_size {
             return Err(self.gp(code(selector)));
         }
         if !d.present() {
@@ -199,26 +284,18 @@ impl Vcpu<'_> {
         Ok(d)
     }
 
-    /// EFLAGS as a delivery pushes them: faults set RF so that the restarted instruction's breakpoints do not fire.
-    fn pushed_flags(&self, vector: u8, source: Source) -> u64 {
-        let trap = matches!(vector, 1 | 3 | 4 | 8);
-        let fault = matches!(source, Source::Exception(_)) && !trap;
-        self.st.rflags() | if fault { eflags::RF } else { 0 }
-    }
-
     fn protected_interrupt(&mut self, vector: u8, source: Source) -> Result<(), Stop> {
         let gate = self.idt_gate(vector, source, 8)?;
-        let error = match source {
-            Source::Exception(code) => code,
-            _ => None,
-        };
+        if source.resumes() {
+            self.st.eflags |= eflags::RF;
+        }
         if gate.system_type() == gate::TASK {
-            return self.task_switch(gate.gate_selector(), TaskSwitch::Call, error);
+            return self.task_switch(gate.gate_selector(), TaskSwitch::Call, source.code());
         }
         let mut target = self.handler(&gate)?;
         let size = if gate.system_type() & 8 != 0 { 4 } else { 2 };
         let offset = if size == 4 { gate.gate_offset() } else { gate.gate_offset() & 0xffff };
-        let flags = self.pushed_flags(vector, source);
+        let flags = self.st.rflags();
         let (cs, rip) = (self.st.segments[usize::from(seg::CS)].selector, self.st.rip);
         let cpl = if target.conforming() { self.st.cpl } else { target.dpl() };
         let from_vm86 = self.st.vm86();
@@ -228,8 +305,10 @@ impl Vcpu<'_> {
         if cpl < self.st.cpl {
             let old = self.st.segments;
             let sp = self.st.gpr(reg::RSP);
+            let stack = self.inner_stack(cpl)?;
+            self.check_entry(&target, offset.into())?;
             self.st.eflags &= !eflags::VM;
-            self.switch_stack(cpl, 0)?;
+            self.take_stack(cpl, stack);
             if from_vm86 {
                 for n in [seg::GS, seg::FS, seg::DS, seg::ES] {
                     self.push_sized(size, old[usize::from(n)].selector.into())?;
@@ -239,11 +318,13 @@ impl Vcpu<'_> {
             }
             self.push_sized(size, old[usize::from(seg::SS)].selector.into())?;
             self.push_sized(size, sp)?;
+        } else {
+            self.check_entry(&target, offset.into())?;
         }
         self.push_sized(size, flags)?;
         self.push_sized(size, cs.into())?;
         self.push_sized(size, rip)?;
-        if let Some(error) = error {
+        if let Some(error) = source.code() {
             self.push_sized(size, error.into())?;
         }
         self.enter_code(&mut target, cpl, offset.into())?;
@@ -264,26 +345,23 @@ impl Vcpu<'_> {
         let high: u32 = self.load_system(gate.at.wrapping_add(8))?;
         let offset = u64::from(gate.gate_offset()) | u64::from(high) << 32;
         let mut target = self.handler(&gate)?;
-        if target.attributes() & (Segment::LONG | Segment::BIG) != Segment::LONG {
-            return Err(self.gp(code(target.selector)));
-        }
         let ist = (gate.raw >> 32 & 7) as u8;
-        let flags = self.pushed_flags(vector, source);
+        let flags = self.st.rflags() | if source.resumes() { eflags::RF } else { 0 };
         let (cs, rip) = (self.st.segments[usize::from(seg::CS)].selector, self.st.rip);
         let (ss, sp) = (self.st.segments[usize::from(seg::SS)].selector, self.st.gpr(reg::RSP));
         let cpl = if target.conforming() { self.st.cpl } else { target.dpl() };
         if cpl < self.st.cpl || ist != 0 {
-            self.switch_stack(cpl, ist)?;
+            self.long_stack(cpl, ist)?;
         } else {
-            // From compatibility mode, too, the frame is pushed by 64-bit rules.
-            self.mode.code = aero_x86::CodeSize::B64;
-            self.mode.flat = true;
+            // From compatibility mode, too.
+            self.push_as_long();
         }
+        self.check_entry(&target, offset)?;
         self.st.set_gpr(reg::RSP, self.st.gpr(reg::RSP) & !15);
         for value in [ss.into(), sp, flags, cs.into(), rip] {
             self.push(value)?;
         }
-        if let Source::Exception(Some(error)) = source {
+        if let Some(error) = source.code() {
             self.push(u64::from(error))?;
         }
         self.enter_code(&mut target, cpl, offset)?;
@@ -303,7 +381,7 @@ impl Vcpu<'_> {
                 if v.st.long_mode() {
                     return Err(v.gp(0));
                 }
-                let link: u16 = v.load_system(v.st.tr.base)?;
+                let link: u16 = v.load_system(v.wrap(v.st.tr.base))?;
                 v.task_switch(link, TaskSwitch::Return, None)?;
                 return Err(Stop::Branch);
             }
@@ -312,15 +390,22 @@ impl Vcpu<'_> {
     }
 
     fn iret_real(&mut self, size: u8) -> Result<(), Stop> {
-        if self.st.vm86() && self.st.iopl() < 3 {
+        let virtualised = self.st.vm86() && self.st.iopl() < 3;
+        if virtualised && (size != 2 || self.st.cr4 & cr4::VME == 0) {
             return Err(self.gp(0));
         }
         let (ip, cs, flags) =
             (self.peek_sized(size, 0)?, self.peek_sized(size, 1)? as u16, self.peek_sized(size, 2)?);
-        if ip > 0xffff {
+        if ip > u64::from(self.st.segments[usize::from(seg::CS)].limit) {
             return Err(self.gp(0));
         }
         self.add_sp(3 * u64::from(size));
+        if virtualised {
+            self.set_virtual_flags(flags)?;
+            self.load_real_segment(seg::CS, cs);
+            self.st.rip = ip;
+            return Err(Stop::Branch);
+        }
         let mut may = eflags::ALL & !(eflags::VM | eflags::VIF | eflags::VIP);
         if self.st.vm86() {
             may &= !eflags::IOPL;
@@ -356,9 +441,6 @@ impl Vcpu<'_> {
         // In 64-bit mode SS:RSP come back at any level.
         if outer || self.st.code64() {
             let (sp, ss) = (self.peek_sized(size, 3)?, self.peek_sized(size, 4)? as u16);
-            if size == 8 && d.attributes() & Segment::LONG != 0 && !is_canonical(rip) {
-                return Err(self.gp(0));
-            }
             let done = self.return_outer(&mut d, rip, ss, sp);
             if done == Err(Stop::Branch) {
                 self.set_returned_flags(size, flags, may);

@@ -1,4 +1,4 @@
-//! The local APIC of one processor, in xAPIC form.
+//! The local APIC of one processor, in xAPIC and x2APIC form.
 //!
 //! Three sets of 256 bits say where an interrupt is. IRR: accepted, waiting. ISR: taken by the processor, not
 //! yet ended. TMR: whether it was level-triggered, so that its end must be told to the I/O APIC. A vector's
@@ -13,12 +13,15 @@
 //!
 //! Nothing here knows a bus: the machine maps the page of registers, carries messages, and routes
 //! [`Action`]s. The registers keep their xAPIC offsets; an x2APIC register is MSR `800h + offset / 16`, so
-//! that form is a second door to [`LocalApic::read`] and [`LocalApic::write`] once CPUID offers it.
+//! that form is a second door to the same state, in [`x2apic`].
 //!
 //! Source: Intel SDM volume 3, chapter "Advanced programmable interrupt controller (APIC)" (sections named
 //! below as SDM 11.x after its edition of 2023).
 
-pub use spec::{BASE_BSP, BASE_ENABLE, BUS_HZ};
+pub mod x2apic;
+
+use aero_x86::{Feature, Features};
+pub use spec::{BASE_BSP, BASE_ENABLE, BASE_X2APIC, BUS_HZ};
 
 mod spec {
     //! Registers by their names in the manual.
@@ -28,10 +31,12 @@ mod spec {
 
     /// IA32_APIC_BASE: this is the bootstrap processor.
     pub const BASE_BSP: u64 = 1 << 8;
+    /// IA32_APIC_BASE: the registers are MSRs.
+    pub const BASE_X2APIC: u64 = 1 << 10;
     /// IA32_APIC_BASE: the APIC is enabled.
     pub const BASE_ENABLE: u64 = 1 << 11;
-    /// IA32_APIC_BASE: the address of the registers, up to 52 bits.
-    pub const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    /// IA32_APIC_BASE: the address of the registers.
+    pub const BASE_ADDRESS: u64 = (1 << aero_x86::cpuid::PHYSICAL_BITS) - 0x1000;
     /// Where the registers are after reset.
     pub const BASE_DEFAULT: u64 = 0xfee0_0000;
 
@@ -56,6 +61,8 @@ mod spec {
     pub const INITIAL_COUNT: u32 = 0x380;
     pub const CURRENT_COUNT: u32 = 0x390;
     pub const DIVIDE: u32 = 0x3e0;
+    /// In x2APIC form only.
+    pub const SELF_IPI: u32 = 0x3f0;
 
     /// Version 14h, six LVT entries, no EOI broadcast suppression.
     pub const VERSION_VALUE: u32 = 0x0005_0014;
@@ -67,6 +74,8 @@ mod spec {
     pub const ERROR: usize = 5;
     /// Bits of each LVT entry that can be written (figure "Local vector table").
     pub const LVT_WRITABLE: [u32; 6] = [0x7_00ff, 0x1_07ff, 0x1_07ff, 0x1_a7ff, 0x1_a7ff, 0x1_00ff];
+    /// The timer counts in IA32_TSC_DEADLINE.
+    pub const TIMER_TSC_DEADLINE: u32 = 1 << 18;
     pub const LVT_MASKED: u32 = 1 << 16;
     pub const LVT_EXTINT: u32 = 7 << 8;
     pub const LVT_NMI: u32 = 4 << 8;
@@ -83,6 +92,8 @@ mod spec {
     pub const ESR_ILLEGAL_REGISTER: u32 = 1 << 7;
 
     pub const ICR_LOW_WRITABLE: u32 = 0x000c_cfff;
+    pub const ICR_SELF: u32 = 1 << 18;
+    pub const ICR_ASSERT: u32 = 1 << 14;
     pub const DIVIDE_WRITABLE: u32 = 0xb;
 }
 
@@ -136,6 +147,9 @@ pub enum Shorthand {
     Others,
 }
 
+/// The destination that names every APIC. (FFh in the eight bits of an xAPIC, the I/O APIC and MSI.)
+pub const BROADCAST: u32 = u32::MAX;
+
 /// An inter-processor interrupt, as the guest wrote it into ICR.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Icr {
@@ -148,11 +162,11 @@ pub struct Icr {
     /// To whom.
     pub shorthand: Shorthand,
     /// For [`LocalApic::matches`].
-    pub destination: u8,
+    pub destination: u32,
 }
 
 impl Icr {
-    fn decode(raw: u64) -> Self {
+    fn decode(raw: u64, destination: u32) -> Self {
         Self {
             vector: raw as u8,
             mode: DeliveryMode::from_bits((raw >> 8) as u32),
@@ -163,7 +177,7 @@ impl Icr {
                 2 => Shorthand::All,
                 _ => Shorthand::Others,
             },
-            destination: (raw >> 56) as u8,
+            destination,
         }
     }
 }
@@ -178,7 +192,7 @@ pub struct Message {
     /// Whether `destination` is logical.
     pub logical: bool,
     /// For [`LocalApic::matches`].
-    pub destination: u8,
+    pub destination: u32,
     /// Whether its end must be broadcast.
     pub level_triggered: bool,
 }
@@ -190,10 +204,15 @@ impl Message {
             vector: data as u8,
             mode: DeliveryMode::from_bits(data >> 8),
             logical: address & 1 << 2 != 0,
-            destination: (address >> 12) as u8,
+            destination: widen((address >> 12) as u8),
             level_triggered: data & 1 << 15 != 0,
         }
     }
+}
+
+/// A destination of eight bits.
+fn widen(destination: u8) -> u32 {
+    if destination == 0xff { BROADCAST } else { destination.into() }
 }
 
 /// What the machine has to do after a register was written.
@@ -232,9 +251,35 @@ pub enum Delivery {
     ExtInt,
 }
 
-/// The written value of IA32_APIC_BASE has reserved bits set: general protection.
+/// The written value of IA32_APIC_BASE has reserved bits set or asks for a change of mode that does not exist:
+/// general protection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InvalidApicBase;
+
+/// What IA32_APIC_BASE has made of the APIC (SDM 11.12.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    Disabled,
+    XApic,
+    X2Apic,
+}
+
+impl Form {
+    /// `None` for the pair of bits that is invalid.
+    fn of(base: u64) -> Option<Self> {
+        match (base & spec::BASE_ENABLE != 0, base & spec::BASE_X2APIC != 0) {
+            (false, false) => Some(Self::Disabled),
+            (true, false) => Some(Self::XApic),
+            (true, true) => Some(Self::X2Apic),
+            (false, true) => None,
+        }
+    }
+
+    /// x2APIC is entered from xAPIC and left by disabling (SDM figure 11-27).
+    fn may_become(self, next: Self) -> bool {
+        !matches!((self, next), (Self::Disabled, Self::X2Apic) | (Self::X2Apic, Self::XApic))
+    }
+}
 
 /// What the timer does at zero (LVT timer, bits 18:17).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -265,6 +310,8 @@ fn holds(set: &Vectors, vector: u8) -> bool {
 #[derive(Clone, Debug)]
 pub struct LocalApic {
     id: u8,
+    /// Of the processor: whether there are an x2APIC and a TSC deadline.
+    features: Features,
     base: u64,
     tpr: u8,
     ldr: u8,
@@ -291,10 +338,11 @@ pub struct LocalApic {
 
 impl LocalApic {
     /// The APIC of processor `id` after power-on. Processor 0 is the bootstrap processor.
-    pub fn new(id: u8) -> Self {
+    pub fn new(id: u8, features: Features) -> Self {
         let bsp = if id == 0 { spec::BASE_BSP } else { 0 };
         Self {
             id,
+            features,
             base: spec::BASE_DEFAULT | spec::BASE_ENABLE | bsp,
             tpr: 0,
             ldr: 0,
@@ -317,12 +365,12 @@ impl LocalApic {
 
     /// Power-on or RESET.
     pub fn reset(&mut self) {
-        *self = Self::new(self.id);
+        *self = Self::new(self.id, self.features);
     }
 
     /// INIT: as reset, but IA32_APIC_BASE stays (SDM 11.4.7.3).
     pub fn init(&mut self) {
-        *self = Self { base: self.base, ..Self::new(self.id) };
+        *self = Self { base: self.base, ..Self::new(self.id, self.features) };
     }
 
     /// What firmware leaves behind on the bootstrap processor: enabled with spurious vector FFh, the PIC on
@@ -345,13 +393,15 @@ impl LocalApic {
         self.base
     }
 
-    /// Writes IA32_APIC_BASE. Disabling the APIC loses its state (SDM 11.4.3). Bits above the physical
-    /// address width are the caller's to check.
+    /// Writes IA32_APIC_BASE. Disabling the APIC loses its state (SDM 11.4.3).
     ///
-    /// # Errors When a reserved bit is set, which is a general protection fault. x2APIC (bit 10) is reserved,
-    /// since CPUID does not offer it.
+    /// # Errors
+    /// When a reserved bit is set (bit 10 too, where CPUID offers no x2APIC) or the mode cannot follow the present one.
     pub fn set_apic_base(&mut self, value: u64) -> Result<(), InvalidApicBase> {
-        if value & !(spec::BASE_ADDRESS | spec::BASE_ENABLE | spec::BASE_BSP) != 0 {
+        let x2apic = if self.features.has(Feature::X2apic) { spec::BASE_X2APIC } else { 0 };
+        let known = spec::BASE_ADDRESS | spec::BASE_ENABLE | spec::BASE_BSP | x2apic;
+        let next = Form::of(value).ok_or(InvalidApicBase)?;
+        if value & !known != 0 || !self.form().may_become(next) {
             return Err(InvalidApicBase);
         }
         self.base = value;
@@ -361,14 +411,24 @@ impl LocalApic {
         Ok(())
     }
 
-    /// Guest-physical address of the page of registers, if the APIC is enabled.
+    fn form(&self) -> Form {
+        Form::of(self.base).unwrap_or(Form::Disabled)
+    }
+
+    /// Guest-physical address of the page of registers, if they are in a page.
+    #[inline]
     pub fn mmio_base(&self) -> Option<u64> {
-        self.enabled().then_some(self.base & spec::BASE_ADDRESS)
+        (self.form() == Form::XApic).then_some(self.base & spec::BASE_ADDRESS)
     }
 
     /// Whether IA32_APIC_BASE enables the APIC.
     pub fn enabled(&self) -> bool {
         self.base & spec::BASE_ENABLE != 0
+    }
+
+    /// Whether the registers are MSRs.
+    pub fn is_x2apic(&self) -> bool {
+        self.form() == Form::X2Apic
     }
 
     fn software_enabled(&self) -> bool {
@@ -457,21 +517,26 @@ impl LocalApic {
         }
     }
 
-    /// Whether a destination names this APIC (SDM 11.6.2).
-    pub fn matches(&self, destination: u8, logical: bool) -> bool {
-        if !self.enabled() {
-            return false;
+    /// Whether a destination names this APIC (SDM 11.6.2, 11.12.10).
+    pub fn matches(&self, destination: u32, logical: bool) -> bool {
+        match (self.form(), logical) {
+            (Form::Disabled, _) => false,
+            _ if destination == BROADCAST => true,
+            (_, false) => destination == u32::from(self.id),
+            (Form::X2Apic, true) => {
+                let own = self.x2apic_ldr();
+                destination >> 16 == own >> 16 && destination & own & 0xffff != 0
+            }
+            (Form::XApic, true) => self.matches_logical(destination),
         }
-        if destination == 0xff {
-            return true;
-        }
-        if !logical {
-            return destination == self.id;
-        }
+    }
+
+    fn matches_logical(&self, destination: u32) -> bool {
+        let own = u32::from(self.ldr);
         match self.dfr >> 28 {
-            0xf => destination & self.ldr != 0,
+            0xf => destination & own != 0,
             // Clusters: the upper half names the cluster, the lower its members.
-            0 => destination >> 4 == self.ldr >> 4 && destination & self.ldr & 0xf != 0,
+            0 => destination >> 4 == own >> 4 && destination & own & 0xf != 0,
             _ => false,
         }
     }
@@ -542,9 +607,14 @@ impl LocalApic {
 
     fn send(&mut self, low: u32) -> Option<Action> {
         self.icr = self.icr & 0xffff_ffff_0000_0000 | u64::from(low & spec::ICR_LOW_WRITABLE);
-        let icr = Icr::decode(self.icr);
-        let asserted = low & 1 << 14 != 0;
-        let level = low & 1 << 15 != 0;
+        self.command(widen((self.icr >> 56) as u8))
+    }
+
+    /// Does what ICR says.
+    fn command(&mut self, destination: u32) -> Option<Action> {
+        let icr = Icr::decode(self.icr, destination);
+        let asserted = self.icr & 1 << 14 != 0;
+        let level = self.icr & 1 << 15 != 0;
         match icr.mode {
             DeliveryMode::Fixed | DeliveryMode::LowestPriority if icr.vector < 16 => {
                 self.error(spec::ESR_SEND_ILLEGAL);
@@ -567,13 +637,18 @@ impl LocalApic {
     fn write_lvt(&mut self, n: usize, value: u32) {
         let mode_before = self.timer_mode();
         let masked = if self.software_enabled() { 0 } else { spec::LVT_MASKED };
-        self.lvt[n] = value & spec::LVT_WRITABLE[n] | masked;
+        self.lvt[n] = value & self.lvt_writable(n) | masked;
         let mode = self.timer_mode();
         // Going to or from TSC-deadline mode disarms the timer (SDM 11.5.4.1).
         if mode != mode_before && (mode == TimerMode::TscDeadline || mode_before == TimerMode::TscDeadline) {
             self.deadline = None;
             self.tsc_deadline = 0;
         }
+    }
+
+    fn lvt_writable(&self, n: usize) -> u32 {
+        let no_deadline = n == spec::TIMER && !self.features.has(Feature::TscDeadline);
+        spec::LVT_WRITABLE[n] & !if no_deadline { spec::TIMER_TSC_DEADLINE } else { 0 }
     }
 
     fn timer_mode(&self) -> TimerMode {
@@ -704,6 +779,7 @@ mod saved {
         fn save(&self) -> Section {
             let Self {
                 id,
+                features: _,
                 base,
                 tpr,
                 ldr,
@@ -748,6 +824,7 @@ mod saved {
             let s: LocalApicStateV1 = section.decode(KIND, 1)?;
             *self = Self {
                 id: s.id,
+                features: self.features,
                 base: s.base,
                 tpr: s.tpr,
                 ldr: s.ldr,
@@ -779,9 +856,13 @@ mod tests {
 
     const FIXED_SELF: u32 = 1 << 18 | 1 << 14;
 
+    fn new(id: u8) -> LocalApic {
+        LocalApic::new(id, Features::of(Feature::ALL))
+    }
+
     /// Enabled by software, as Linux does it.
     fn apic() -> LocalApic {
-        let mut apic = LocalApic::new(0);
+        let mut apic = new(0);
         set(&mut apic, spec::SVR, 0x1ff, 0);
         apic
     }
@@ -792,9 +873,9 @@ mod tests {
 
     #[test]
     fn power_on_state_is_the_manuals() {
-        let mut a = LocalApic::new(0);
+        let mut a = new(0);
         assert_eq!(a.apic_base(), 0xfee0_0900);
-        assert_eq!(LocalApic::new(1).apic_base(), 0xfee0_0800);
+        assert_eq!(new(1).apic_base(), 0xfee0_0800);
         let seen = [0x20, 0x30, 0xe0, 0xf0, 0x320, 0x350].map(|o| a.read(o, 0));
         assert_eq!(seen, [0, 0x0005_0014, u32::MAX, 0xff, 0x1_0000, 0x1_0000]);
     }
@@ -998,10 +1079,10 @@ mod tests {
 
     #[test]
     fn destinations_match() {
-        let mut a = LocalApic::new(3);
+        let mut a = new(3);
         set(&mut a, spec::LDR, 0x0800_0000, 0);
-        assert!(a.matches(3, false) && a.matches(0xff, false) && !a.matches(2, false));
-        assert!(a.matches(0x0c, true) && !a.matches(0x04, true) && a.matches(0xff, true));
+        assert!(a.matches(3, false) && a.matches(BROADCAST, false) && !a.matches(2, false));
+        assert!(a.matches(0x0c, true) && !a.matches(0x04, true) && a.matches(BROADCAST, true));
         set(&mut a, spec::DFR, 0, 0);
         set(&mut a, spec::LDR, 0x2400_0000, 0);
         assert!(a.matches(0x26, true) && !a.matches(0x16, true) && !a.matches(0x23, true));
@@ -1028,7 +1109,7 @@ mod tests {
 
     #[test]
     fn pic_reaches_the_processor_through_lint0_or_past_a_disabled_apic() {
-        let mut a = LocalApic::new(0);
+        let mut a = new(0);
         assert!(!a.extint_enabled());
         a.set_virtual_wire();
         assert!(a.extint_enabled());
@@ -1043,11 +1124,15 @@ mod tests {
     #[test]
     fn reserved_bits_of_the_base_fault() {
         let mut a = apic();
-        for bad in [1, 1 << 9, 1 << 10, 1 << 52] {
+        for bad in [1, 1 << 9, 1 << 36, 1 << 52] {
             assert_eq!(a.set_apic_base(0xfee0_0900 | bad), Err(InvalidApicBase));
         }
         a.set_apic_base(0xfed0_0900).unwrap();
         assert_eq!(a.mmio_base(), Some(0xfed0_0000));
+        let mut without = LocalApic::new(0, Features::default());
+        assert_eq!(without.set_apic_base(0xfee0_0d00), Err(InvalidApicBase));
+        set(&mut without, spec::LVT, 0x4_0041, 0);
+        assert_eq!(without.read(spec::LVT, 0), 0x1_0041, "no TSC deadline");
     }
 
     #[test]
@@ -1056,7 +1141,7 @@ mod tests {
         a.accept(0x51, true);
         set(&mut a, spec::LVT, 0x2_0040, 0);
         set(&mut a, spec::INITIAL_COUNT, 1000, 7);
-        let mut b = LocalApic::new(0);
+        let mut b = new(0);
         b.restore(&a.save()).unwrap();
         assert_eq!(b.save(), a.save());
         assert_eq!((b.pending_vector(), b.next_deadline()), (Some(0x51), a.next_deadline()));

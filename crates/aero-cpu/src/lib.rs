@@ -16,10 +16,12 @@
 pub mod access;
 pub mod bind;
 pub mod block;
+pub mod debug;
 pub mod exception;
 pub mod exec;
 pub mod flags;
 pub mod fpu;
+pub mod hyperv;
 pub mod interrupt;
 pub mod lapic;
 pub mod mmu;

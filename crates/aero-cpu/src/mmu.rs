@@ -1,9 +1,15 @@
 //! Page-table walks (Intel SDM vol. 3, chapter 4): 32-bit, PAE and 4-level paging with 4 KiB, 2 MiB, 4 MiB and 1 GiB
-//! pages, accessed and dirty bits, write protection, user/supervisor, no-execute, reserved bits.
+//! pages, accessed and dirty bits, write protection, user/supervisor, no-execute, SMEP, SMAP, protection keys, reserved
+//! bits.
+//!
+//! A walk answers for one access. What it finds may be kept in the TLB only as far as later accesses of the same kind get
+//! the same answer, so [`Page`] says what must not be kept: a supervisor's access to a user page while SMAP is on hangs on
+//! EFLAGS.AC, which POPF, IRET and STAC flip without a flush, and a page's protection key hangs on PKRU or IA32_PKRS.
 
 use crate::state::{CpuState, cr0, cr4, efer};
 use aero_mem::{Gpa, GuestMemory};
 use aero_x86::cpuid::PHYSICAL_BITS;
+use aero_x86::{Feature, Features};
 
 /// Page-fault error code bits.
 pub mod fault {
@@ -17,6 +23,8 @@ pub mod fault {
     pub const RESERVED: u32 = 1 << 3;
     /// I/D: an instruction fetch.
     pub const FETCH: u32 = 1 << 4;
+    /// PK: a protection key forbids it.
+    pub const KEY: u32 = 1 << 5;
 }
 
 mod entry {
@@ -30,18 +38,48 @@ mod entry {
     pub const DIRTY: u64 = 1 << 6;
     pub const LARGE: u64 = 1 << 7;
     pub const GLOBAL: u64 = 1 << 8;
+    /// The lowest of the four bits of the protection key.
+    pub const KEY_SHIFT: u32 = 59;
     pub const NO_EXECUTE: u64 = 1 << 63;
+}
+
+/// With whose rights an access is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Who {
+    /// A program at CPL 3.
+    User,
+    /// A program at CPL 0 to 2.
+    Supervisor,
+    /// The processor itself, for descriptor tables and task states: a supervisor whatever the CPL, and one that
+    /// EFLAGS.AC does not free from SMAP (Intel SDM vol. 3, 4.6.1).
+    Processor,
+}
+
+impl Who {
+    /// The program that runs at `cpl`.
+    pub fn at(cpl: u8) -> Self {
+        if cpl == 3 { Self::User } else { Self::Supervisor }
+    }
 }
 
 /// What an access wants to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Read data.
+    Read,
+    /// Write data.
+    Write,
+    /// Fetch an instruction.
+    Fetch,
+}
+
+/// An access to memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Access {
-    /// Writes.
-    pub write: bool,
-    /// Counts as user (CPL 3 and not an implicit system access).
-    pub user: bool,
-    /// Fetches an instruction.
-    pub fetch: bool,
+    /// By whom.
+    pub who: Who,
+    /// What for.
+    pub kind: Kind,
 }
 
 /// Where a linear page leads.
@@ -55,6 +93,19 @@ pub struct Page {
     pub global: bool,
     /// Bytes of the page that the entry maps: 4 KiB to 1 GiB.
     pub size: u64,
+    /// Later accesses may be judged as this one was, until something is flushed.
+    pub lasting: bool,
+    /// The register of key rights that had a say, and the key.
+    pub key: Option<Key>,
+}
+
+/// A protection key in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// Judged by IA32_PKRS, for supervisor pages; otherwise by PKRU.
+    pub supervisor: bool,
+    /// 0 to 15.
+    pub number: u8,
 }
 
 /// A page fault's error code.
@@ -104,6 +155,9 @@ const LEVELS_4: [Level; 4] = [
 const LEVELS_32: [Level; 2] =
     [Level { shift: 22, entry: 4, leaf: true }, Level { shift: 12, entry: 4, leaf: true }];
 
+/// How many bits of a 4 MiB entry continue the address above bit 31, as a mask.
+const PSE_HIGH: u64 = (1 << if PHYSICAL_BITS > 40 { 8 } else { PHYSICAL_BITS - 32 }) - 1;
+
 const ADDRESS: u64 = ((1 << PHYSICAL_BITS) - 1) & !0xfff;
 const BEYOND_PHYSICAL: u64 = !((1 << PHYSICAL_BITS) - 1) & ((1 << 52) - 1);
 
@@ -111,103 +165,175 @@ const BEYOND_PHYSICAL: u64 = !((1 << PHYSICAL_BITS) - 1) & ((1 << 52) - 1);
 ///
 /// # Errors
 /// The error code of the page fault that the access causes.
-pub fn walk(st: &CpuState, mem: &mut GuestMemory, la: u64, access: Access) -> Result<Page, PageFault> {
-    if st.cr0 & cr0::PG == 0 {
-        return Ok(Page { base: la & 0xffff_f000, writable: true, global: false, size: 0x1000 });
-    }
-    if st.cr4 & cr4::PAE == 0 {
-        return walk_tables(st, mem, la, access, st.cr3 & 0xffff_f000, &LEVELS_32);
-    }
-    if st.long_mode() {
-        return walk_tables(st, mem, la, access, st.cr3 & ADDRESS, &LEVELS_4);
-    }
-    let top = st.pdpte[(la >> 30 & 3) as usize];
-    if top & entry::PRESENT == 0 {
-        return Err(code(st, access, 0));
-    }
-    walk_tables(st, mem, la, access, top & ADDRESS, &LEVELS_4[2..])
-}
-
-fn walk_tables(
+pub fn walk(
     st: &CpuState,
+    features: Features,
     mem: &mut GuestMemory,
     la: u64,
     access: Access,
-    top: u64,
-    levels: &[Level],
 ) -> Result<Page, PageFault> {
-    let (mut table, mut rights) = (top, Rights::ALL);
-    for (n, level) in levels.iter().enumerate() {
-        let index_mask = if level.entry == 4 { 0x3ff } else { 0x1ff };
-        let at = Gpa(table + (la >> level.shift & index_mask) * level.entry);
-        let e = read_entry(mem, at, level.entry);
-        if e & entry::PRESENT == 0 {
-            return Err(code(st, access, 0));
-        }
-        let leaf = n + 1 == levels.len() || level.leaf && e & entry::LARGE != 0 && large_pages(st, level);
-        if e & reserved(st, level, leaf) != 0 {
-            return Err(code(st, access, fault::PRESENT | fault::RESERVED));
-        }
-        rights = rights.and(e);
-        if !leaf {
-            mark(mem, at, e, e | entry::ACCESSED, level.entry);
-            table = e & ADDRESS;
-            continue;
-        }
-        let may_write = rights.write || !access.user && st.cr0 & cr0::WP == 0;
-        let refused =
-            access.user && !rights.user || access.write && !may_write || access.fetch && !rights.execute;
-        if refused {
-            return Err(code(st, access, fault::PRESENT));
-        }
-        let dirty = if access.write { entry::DIRTY } else { 0 };
-        let now = e | entry::ACCESSED | dirty;
-        mark(mem, at, e, now, level.entry);
-        return Ok(Page {
-            base: leaf_base(e, level) | la & ((1 << level.shift) - 1) & !0xfff,
-            writable: may_write && now & entry::DIRTY != 0,
-            global: e & entry::GLOBAL != 0 && st.cr4 & cr4::PGE != 0,
-            size: 1 << level.shift,
-        });
+    if st.cr0 & cr0::PG == 0 {
+        let base = la & 0xffff_f000;
+        return Ok(Page { base, writable: true, global: false, size: 0x1000, lasting: true, key: None });
     }
-    unreachable!("the last level is a leaf")
+    let walk = Walk { st, features, la, access };
+    if st.cr4 & cr4::PAE == 0 {
+        return walk.down(mem, st.cr3 & 0xffff_f000, &LEVELS_32);
+    }
+    if st.long_mode() {
+        return walk.down(mem, st.cr3 & ADDRESS, &LEVELS_4);
+    }
+    let top = st.pdpte[(la >> 30 & 3) as usize];
+    if top & entry::PRESENT == 0 {
+        return Err(walk.fault(0));
+    }
+    walk.down(mem, top & ADDRESS, &LEVELS_4[2..])
 }
 
-/// 4 MiB pages need CR4.PSE; the large pages of the 8-byte formats are always there.
-fn large_pages(st: &CpuState, level: &Level) -> bool {
-    level.entry == 8 || st.cr4 & cr4::PSE != 0
+/// A walk under way.
+struct Walk<'a> {
+    st: &'a CpuState,
+    features: Features,
+    la: u64,
+    access: Access,
+}
+
+impl Walk<'_> {
+    fn down(&self, mem: &mut GuestMemory, top: u64, levels: &[Level]) -> Result<Page, PageFault> {
+        let (mut table, mut rights) = (top, Rights::ALL);
+        for (n, level) in levels.iter().enumerate() {
+            let index_mask = if level.entry == 4 { 0x3ff } else { 0x1ff };
+            let at = Gpa(table + (self.la >> level.shift & index_mask) * level.entry);
+            let e = read_entry(mem, at, level.entry);
+            if e & entry::PRESENT == 0 {
+                return Err(self.fault(0));
+            }
+            let leaf = n + 1 == levels.len() || e & entry::LARGE != 0 && self.large_page(level);
+            if e & self.reserved(level, leaf) != 0 {
+                return Err(self.fault(fault::PRESENT | fault::RESERVED));
+            }
+            rights = rights.and(e);
+            if leaf {
+                return self.leaf(mem, at, e, level, rights);
+            }
+            mark(mem, at, e, e | entry::ACCESSED, level.entry);
+            table = e & ADDRESS;
+        }
+        unreachable!("the last level is a leaf")
+    }
+
+    fn leaf(
+        &self,
+        mem: &mut GuestMemory,
+        at: Gpa,
+        e: u64,
+        level: &Level,
+        rights: Rights,
+    ) -> Result<Page, PageFault> {
+        let user = self.access.who == Who::User;
+        let write = self.access.kind == Kind::Write;
+        // Without WP a supervisor's writes are not stopped by read-only pages, nor by write-disabled keys.
+        let binding = user || self.st.cr0 & cr0::WP != 0;
+        let key = self.key(e, rights);
+        let (no_access, no_write) = key.map_or((false, false), |k| self.key_rights(k));
+        let forbidden_key = self.access.kind != Kind::Fetch && (no_access || write && no_write && binding);
+        let may_write = rights.write || !binding;
+        if forbidden_key || !self.level_permits(rights) || write && !may_write {
+            let key = if forbidden_key { fault::KEY } else { 0 };
+            return Err(self.fault(fault::PRESENT | key));
+        }
+        let now = e | entry::ACCESSED | if write { entry::DIRTY } else { 0 };
+        mark(mem, at, e, now, level.entry);
+        Ok(Page {
+            base: leaf_base(e, level) | self.la & ((1 << level.shift) - 1) & !0xfff,
+            writable: may_write && !(no_write && binding) && now & entry::DIRTY != 0,
+            global: e & entry::GLOBAL != 0 && self.st.cr4 & cr4::PGE != 0,
+            size: 1 << level.shift,
+            lasting: !(rights.user && !user && self.st.cr4 & cr4::SMAP != 0),
+            key,
+        })
+    }
+
+    /// What user and supervisor may do with each other's pages, and no-execute.
+    fn level_permits(&self, rights: Rights) -> bool {
+        let has = |bit: u64| self.st.cr4 & bit != 0;
+        let fetch = self.access.kind == Kind::Fetch;
+        if fetch && !rights.execute {
+            return false;
+        }
+        match self.access.who {
+            Who::User => rights.user,
+            _ if !rights.user => true,
+            _ if fetch => !has(cr4::SMEP),
+            Who::Supervisor => !has(cr4::SMAP) || self.st.eflags & crate::state::eflags::AC != 0,
+            Who::Processor => !has(cr4::SMAP),
+        }
+    }
+
+    /// The key that limits data accesses through leaf `e`: 4-level paging only (Intel SDM vol. 3, 4.6.2).
+    fn key(&self, e: u64, rights: Rights) -> Option<Key> {
+        let enabled = self.st.cr4 & if rights.user { cr4::PKE } else { cr4::PKS } != 0;
+        let number = (e >> entry::KEY_SHIFT & 15) as u8;
+        (enabled && self.st.long_mode()).then_some(Key { supervisor: !rights.user, number })
+    }
+
+    /// Access disabled, write disabled.
+    fn key_rights(&self, key: Key) -> (bool, bool) {
+        let all = if key.supervisor { self.st.msr.pkrs as u32 } else { self.st.pkru };
+        let bits = all >> (2 * key.number);
+        (bits & 1 != 0, bits & 2 != 0)
+    }
+
+    /// Whether an entry with PS set is a page at this level, for this processor.
+    fn large_page(&self, level: &Level) -> bool {
+        match (level.entry, level.shift) {
+            (4, _) => self.st.cr4 & cr4::PSE != 0,
+            (_, 30) => self.features.has(Feature::Pdpe1gb),
+            _ => level.leaf,
+        }
+    }
+
+    /// Bits that must be zero in an entry.
+    fn reserved(&self, level: &Level, leaf: bool) -> u64 {
+        if level.entry == 4 {
+            return match (leaf, level.shift) {
+                // Bit 21 and what PSE-36 does not use for the address (bits 20:13 from address bit 32 on).
+                (true, 22) if self.features.has(Feature::Pse36) => 0x1ff << 13 & !(PSE_HIGH << 13),
+                (true, 22) => 0x1ff << 13,
+                _ => 0,
+            };
+        }
+        let no_execute = if self.st.msr.efer & efer::NXE == 0 { entry::NO_EXECUTE } else { 0 };
+        // PAE outside long mode has no software bits above the physical address.
+        let high = if self.st.long_mode() { 0 } else { 0x7ff << 52 };
+        let large = match (leaf, level.shift) {
+            (true, 21 | 30) => ((1 << level.shift) - 1) & !0x1fff,
+            // PS in a root entry, and where there are no pages of 1 GiB.
+            (false, 30 | 39) => entry::LARGE,
+            _ => 0,
+        };
+        no_execute | high | large | BEYOND_PHYSICAL
+    }
+
+    fn fault(&self, bits: u32) -> PageFault {
+        let st = self.st;
+        let no_execute = st.cr4 & cr4::PAE != 0 && st.msr.efer & efer::NXE != 0;
+        let fetch = self.access.kind == Kind::Fetch && (no_execute || st.cr4 & cr4::SMEP != 0);
+        let flag = |on: bool, bit: u32| if on { bit } else { 0 };
+        PageFault(
+            bits | flag(self.access.kind == Kind::Write, fault::WRITE)
+                | flag(self.access.who == Who::User, fault::USER)
+                | flag(fetch, fault::FETCH),
+        )
+    }
 }
 
 fn leaf_base(e: u64, level: &Level) -> u64 {
     match (level.entry, level.shift) {
-        // PSE-36: bits 16:13 of a 4 MiB entry are address bits 35:32.
-        (4, 22) => e & 0xffc0_0000 | (e >> 13 & 0xf) << 32,
+        // PSE-36: bits 20:13 of a 4 MiB entry are address bits from 32 on.
+        (4, 22) => e & 0xffc0_0000 | (e >> 13 & PSE_HIGH) << 32,
         _ => e & ADDRESS & !((1 << level.shift) - 1),
     }
-}
-
-/// Bits that must be zero in an entry.
-fn reserved(st: &CpuState, level: &Level, leaf: bool) -> u64 {
-    if level.entry == 4 {
-        return if leaf && level.shift == 22 { 0x1f << 17 } else { 0 };
-    }
-    let no_execute = if st.msr.efer & efer::NXE == 0 { entry::NO_EXECUTE } else { 0 };
-    // PAE outside long mode has no software bits above the physical address.
-    let high = if st.long_mode() { 0 } else { 0x7ff << 52 };
-    let large = match (leaf, level.shift) {
-        (true, 21 | 30) => ((1 << level.shift) - 1) & !0x1fff,
-        (false, 39) => entry::LARGE,
-        _ => 0,
-    };
-    no_execute | high | large | BEYOND_PHYSICAL
-}
-
-fn code(st: &CpuState, access: Access, bits: u32) -> PageFault {
-    let fetch = access.fetch && st.cr4 & cr4::PAE != 0 && st.msr.efer & efer::NXE != 0;
-    let flag = |on: bool, bit: u32| if on { bit } else { 0 };
-    PageFault(
-        bits | flag(access.write, fault::WRITE) | flag(access.user, fault::USER) | flag(fetch, fault::FETCH),
-    )
 }
 
 /// A table outside RAM reads as zeros: nothing is present there.

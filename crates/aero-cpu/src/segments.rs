@@ -166,7 +166,7 @@ impl Vcpu<'_> {
     ) -> Result<R, Stop> {
         let before = Checkpoint::of(self.st);
         let done = change(self);
-        if matches!(done, Err(stop) if stop != Stop::Branch) {
+        if matches!(done, Err(stop) if !matches!(stop, Stop::Branch | Stop::FaultAfter)) {
             before.restore(self.st);
             self.update_mode();
         }
@@ -241,8 +241,8 @@ impl Vcpu<'_> {
         if vm86 {
             *s = Segment::real(selector, 3);
         } else {
-            *s = Segment { base: u64::from(selector) << 4, selector, ..*s };
-            s.attributes |= 0x93;
+            let kept = s.attributes & 0xf000;
+            *s = Segment { base: u64::from(selector) << 4, selector, attributes: kept | 0x93, ..*s };
         }
         self.update_mode();
     }
@@ -270,8 +270,7 @@ impl Vcpu<'_> {
         if is_null(selector) {
             let allowed = self.st.code64() && cpl < 3 && rpl(selector) == cpl;
             return if allowed {
-                // Null but usable: DPL follows the selector, so that the CPL can be read back from it.
-                Ok(Segment { selector, attributes: u32::from(cpl) << 5, ..Segment::default() })
+                Ok(Segment::null_stack(selector))
             } else {
                 Err(self.raise_code(vector, if vector == Vector::INVALID_TSS { code(selector) } else { 0 }))
             };
@@ -288,23 +287,37 @@ impl Vcpu<'_> {
         Ok(d.segment())
     }
 
-    /// Checks and loads CS from a code descriptor, with the CPL that results, and goes to `offset` there.
-    pub(crate) fn enter_code(&mut self, d: &mut Descriptor, cpl: u8, offset: u64) -> Result<(), Stop> {
+    /// Whether a descriptor is one of 64-bit code.
+    pub(crate) fn is_long_code(&self, d: &Descriptor) -> bool {
+        self.st.long_mode() && d.attributes() & Segment::LONG != 0
+    }
+
+    /// A code segment must be present, and not both 64-bit and 32-bit.
+    pub(crate) fn check_present(&mut self, d: &Descriptor) -> Result<(), Stop> {
+        if self.is_long_code(d) && d.attributes() & Segment::BIG != 0 {
+            return Err(self.gp(code(d.selector)));
+        }
         if !d.present() {
             return Err(self.raise_code(Vector::NOT_PRESENT, code(d.selector)));
         }
-        let long = self.st.long_mode() && d.attributes() & Segment::LONG != 0;
-        if long && d.attributes() & Segment::BIG != 0 {
-            return Err(self.gp(code(d.selector)));
-        }
-        let bad = if long {
-            !crate::access::is_canonical(offset)
+        Ok(())
+    }
+
+    /// A transfer to `offset` must stay within the segment, or be canonical: #GP(0) at the instruction that makes it.
+    pub(crate) fn check_entry(&mut self, d: &Descriptor, offset: u64) -> Result<(), Stop> {
+        let inside = if self.is_long_code(d) {
+            crate::access::is_canonical(offset)
         } else {
-            offset & 0xffff_ffff > u64::from(d.limit())
+            offset & 0xffff_ffff <= u64::from(d.limit())
         };
-        if bad {
-            return Err(self.gp(0));
-        }
+        if inside { Ok(()) } else { Err(self.gp(0)) }
+    }
+
+    /// Checks and loads CS from a code descriptor, with the CPL that results, and goes to `offset` there.
+    pub(crate) fn enter_code(&mut self, d: &mut Descriptor, cpl: u8, offset: u64) -> Result<(), Stop> {
+        self.check_present(d)?;
+        self.check_entry(d, offset)?;
+        let long = self.is_long_code(d);
         self.mark_accessed(d)?;
         let segment = Segment { selector: d.selector & !3 | u16::from(cpl), ..d.segment() };
         self.st.segments[usize::from(seg::CS)] = segment;
@@ -314,19 +327,25 @@ impl Vcpu<'_> {
         Ok(())
     }
 
-    /// Reads address bits 63:32 of a 16-byte descriptor, which must lie in its table as a whole.
+    /// Reads address bits 63:32 of a 16-byte descriptor, which must lie in its table as a whole and whose second half
+    /// must not look like a descriptor of its own: its type is zero (Intel SDM vol. 3, 5.8.3.1).
     pub(crate) fn upper_half(&mut self, d: &Descriptor) -> Result<u32, Stop> {
         let local = d.selector & 4 != 0;
         let limit = if local { u64::from(self.st.ldtr.limit) } else { u64::from(self.st.gdtr.limit) };
         if u64::from(d.selector & !7) + 15 > limit {
             return Err(self.gp(code(d.selector)));
         }
-        self.load_system(d.at.wrapping_add(8))
+        let upper: u64 = self.load_system(d.at.wrapping_add(8))?;
+        if upper >> 40 & 0x1f != 0 {
+            return Err(self.gp(code(d.selector)));
+        }
+        Ok(upper as u32)
     }
 
     /// The base address in a 16-byte system descriptor.
     fn long_base(&mut self, d: &Descriptor) -> Result<u64, Stop> {
-        Ok(d.base() | u64::from(self.upper_half(d)?) << 32)
+        let base = d.base() | u64::from(self.upper_half(d)?) << 32;
+        if crate::access::is_canonical(base) { Ok(base) } else { Err(self.gp(code(d.selector))) }
     }
 
     /// LLDT, and the table of a task (`vector` #TS, also for one that is absent).

@@ -237,6 +237,11 @@ impl Segment {
         Self { base: u64::from(selector) << 4, limit: 0xffff, attributes: 0x93 | dpl << 5, selector }
     }
 
+    /// A null SS, which 64-bit code below CPL 3 may use. DPL follows the selector, so that the CPL can be read from it.
+    pub fn null_stack(selector: u16) -> Self {
+        Self { selector, attributes: u32::from(selector & 3) << 5, ..Self::default() }
+    }
+
     /// Whether the segment may be used at all.
     pub fn present(&self) -> bool {
         self.attributes & Self::PRESENT != 0
@@ -333,6 +338,8 @@ pub struct Msrs {
     pub xss: u64,
     /// IA32_PKRS: protection-key rights of supervisor pages.
     pub pkrs: u64,
+    /// IA32_DEBUGCTL.
+    pub debugctl: u64,
     /// CTL, STATUS, ADDR, MISC of each machine-check bank.
     pub mc_banks: [[u64; 4]; 10],
 }
@@ -402,8 +409,7 @@ impl CpuState {
     pub fn power_on() -> Self {
         let data = Segment::real(0, 0);
         let mut segments = [data; 6];
-        segments[usize::from(seg::CS)] =
-            Segment { base: 0xffff_0000, selector: 0xf000, attributes: 0x9b, ..data };
+        segments[usize::from(seg::CS)] = Segment { base: 0xffff_0000, selector: 0xf000, ..data };
         let mut state = Self {
             gpr: [0; 32],
             rip: 0xfff0,
@@ -422,7 +428,7 @@ impl CpuState {
             cr4: 0,
             pdpte: [0; 4],
             dr: [0, 0, 0, 0, 0, 0, 0xffff_0ff0, 0x400],
-            msr: Msrs { pat: 0x0007_0406_0007_0406, misc_enable: 0x1801, ..Msrs::default() },
+            msr: crate::msr::table::power_on(),
             fpu: Fpu::default(),
             xmm: [[0; 2]; 16],
             mxcsr: 0x1f80,

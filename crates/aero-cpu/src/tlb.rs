@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code, reason = "reads and writes table entries at offsets that `Layout` gives")]
 
+use crate::mmu::Page;
 use aero_mem::{ArenaPtr, GuestMemory, Layout, TLB_ENTRIES, TlbKind};
 use rustc_hash::FxHashSet;
 
@@ -23,6 +24,9 @@ const MAX_FILLED: usize = 1 << 17;
 
 /// And so many regions of large pages: a guest that touches ever new ones must not fill the host's memory.
 const MAX_LARGE: usize = 1 << 12;
+
+/// Words of the hash of fetched pages.
+const FETCHED_WORDS: usize = 32;
 
 const USER: u64 = 1;
 const GLOBAL: u64 = 2;
@@ -40,10 +44,16 @@ pub struct Tlb {
     large: FxHashSet<u64>,
     /// 1 GiB-aligned regions that entries of 1 GiB pages were filled in.
     huge: FxHashSet<u64>,
+    /// Pages that code was fetched from in this generation, hashed: INVLPG of any other leaves the generation alone.
+    fetched: [u64; FETCHED_WORDS],
+    /// Keys (of PKRU, of IA32_PKRS) that had a say in what is filled, as bits.
+    keys: [u16; 2],
     /// Counts flushes; what was derived from translations is stale when it moved on.
     pub generation: u32,
     /// Walks made for data accesses.
     pub misses: u64,
+    /// The memory's map that the entries were made from.
+    map_version: u32,
 }
 
 impl Tlb {
@@ -57,8 +67,11 @@ impl Tlb {
             filled: Vec::new(),
             large: FxHashSet::default(),
             huge: FxHashSet::default(),
+            fetched: [0; FETCHED_WORDS],
+            keys: [0; 2],
             generation: 1,
             misses: 0,
+            map_version: mem.map_version(),
         };
         for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite]
         {
@@ -91,22 +104,23 @@ impl Tlb {
         unsafe { self.base.write(self.slot(kind, index), delta) }
     }
 
-    /// Makes `page` (a linear page address, part of a page of `size` bytes) lead to the RAM page at arena offset
-    /// `host`.
-    pub fn fill(&mut self, user: bool, page: u64, host: u32, global: bool, size: u64, writable: bool) {
+    /// Makes linear page `la` lead to the RAM page at arena offset `host`, as far as `page` may be kept.
+    pub fn fill(&mut self, user: bool, la: u64, host: u32, page: &Page, writable: bool) {
+        if !page.lasting {
+            return;
+        }
         if self.filled.len() >= MAX_FILLED || self.large.len() + self.huge.len() >= MAX_LARGE {
             self.flush_all();
         }
+        if let Some(key) = page.key {
+            self.keys[usize::from(key.supervisor)] |= 1 << key.number;
+        }
         let (read, write) = kinds(user);
-        let (i, delta) = (index(page), page.wrapping_sub(host.into()));
+        let (i, delta) = (index(la), la.wrapping_sub(host.into()));
         self.set(read, i, delta);
         self.set(write, i, if writable { delta } else { self.empty(i) });
-        self.filled.push(page | if user { USER } else { 0 } | if global { GLOBAL } else { 0 });
-        match size {
-            0x1000 => {}
-            0x4000_0000 => _ = self.huge.insert(page & HUGE_REGION),
-            _ => _ = self.large.insert(page & LARGE_REGION),
-        }
+        self.filled.push(la | if user { USER } else { 0 } | if page.global { GLOBAL } else { 0 });
+        self.note_size(la, page.size);
     }
 
     /// The arena offset that the tables give `la`, if they do.
@@ -134,7 +148,21 @@ impl Tlb {
         }
         self.large.clear();
         self.huge.clear();
-        self.generation = self.generation.wrapping_add(1);
+        self.keys = [0; 2];
+        self.begin_generation();
+    }
+
+    /// Whether physical addresses have come to lead elsewhere since the entries were made.
+    #[inline]
+    pub fn map_is_stale(&self, mem: &GuestMemory) -> bool {
+        self.map_version != mem.map_version()
+    }
+
+    /// Drops every entry: the chipset has changed where physical addresses lead.
+    #[cold]
+    pub fn map_changed(&mut self, mem: &GuestMemory) {
+        self.map_version = mem.map_version();
+        self.flush_all();
     }
 
     /// Drops every entry that is not global (a CR3 load).
@@ -147,7 +175,7 @@ impl Tlb {
             tagged & GLOBAL != 0
         });
         self.filled = filled;
-        self.generation = self.generation.wrapping_add(1);
+        self.begin_generation();
     }
 
     /// Drops the page that `la` lies in, all of it when it is a large page (INVLPG).
@@ -156,11 +184,44 @@ impl Tlb {
             return self.flush_all();
         }
         let region = la & LARGE_REGION;
-        if self.large.contains(&region) {
+        if self.large.remove(&region) {
             (0..1024).for_each(|i| self.clear(region + (i << 12)));
+            self.begin_generation();
         } else {
             self.clear(la);
+            let (word, bit) = fetched_bit(la);
+            if self.fetched[word] & bit != 0 {
+                self.begin_generation();
+            }
         }
+    }
+
+    /// The key rights of PKRU, or of IA32_PKRS for supervisor pages, have changed: drops what they had a say in.
+    pub fn keys_changed(&mut self, supervisor: bool, old: u32, new: u32) {
+        let changed = old ^ new;
+        let keys = (0..16).filter(|n| changed >> (2 * n) & 3 != 0).fold(0u16, |keys, n| keys | 1 << n);
+        if self.keys[usize::from(supervisor)] & keys != 0 {
+            self.flush_all();
+        }
+    }
+
+    /// Code was fetched at `la` from a page of `size` bytes, and the walk is remembered until the generation moves on.
+    pub fn note_fetch(&mut self, la: u64, size: u64) {
+        let (word, bit) = fetched_bit(la);
+        self.fetched[word] |= bit;
+        self.note_size(la, size);
+    }
+
+    fn note_size(&mut self, la: u64, size: u64) {
+        match size {
+            0x1000 => {}
+            0x4000_0000 => _ = self.huge.insert(la & HUGE_REGION),
+            _ => _ = self.large.insert(la & LARGE_REGION),
+        }
+    }
+
+    fn begin_generation(&mut self) {
+        self.fetched = [0; FETCHED_WORDS];
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -182,6 +243,13 @@ fn kinds(user: bool) -> (TlbKind, TlbKind) {
     } else {
         (TlbKind::SupervisorRead, TlbKind::SupervisorWrite)
     }
+}
+
+/// Where the hash of fetched pages has the page of `la`.
+fn fetched_bit(la: u64) -> (usize, u64) {
+    let page = la >> 12;
+    let hash = (page ^ page >> 11) as usize % (FETCHED_WORDS * 64);
+    (hash / 64, 1 << (hash % 64))
 }
 
 /// The table index of a linear address.

@@ -1,5 +1,6 @@
 //! Far jumps, calls and returns, and hardware task switches (Intel SDM vol. 3, 5.8 and chapter 7).
 
+use crate::debug::dr6;
 use crate::exception::Vector;
 use crate::segments::{Descriptor, code, is_null, kind, rpl};
 use crate::state::{Segment, cr0, eflags, reg, seg};
@@ -85,6 +86,9 @@ impl Vcpu<'_> {
         let cs = self.st.segments[usize::from(seg::CS)].selector;
         self.atomically(|v| {
             if v.st.real_segments() {
+                if offset > u64::from(v.st.segments[usize::from(seg::CS)].limit) {
+                    return Err(v.gp(0));
+                }
                 v.push_sized(size, cs.into())?;
                 v.push_sized(size, back)?;
                 return v.real_transfer(selector, offset);
@@ -92,6 +96,8 @@ impl Vcpu<'_> {
             let mut d = v.far_target(selector)?;
             if d.is_code() {
                 v.check_direct(&d)?;
+                v.check_present(&d)?;
+                v.check_entry(&d, offset)?;
                 v.push_sized(size, cs.into())?;
                 v.push_sized(size, back)?;
                 let cpl = v.st.cpl;
@@ -145,26 +151,24 @@ impl Vcpu<'_> {
 
     /// The code descriptor and offset behind a call gate.
     fn gate_target(&mut self, gate: &Descriptor) -> Result<(Descriptor, u64), Stop> {
-        let selector = gate.gate_selector();
-        let target = self.far_target(selector)?;
-        let long = self.st.long_mode();
-        let good = target.is_code() && target.dpl() <= self.st.cpl;
-        if !good || long && target.attributes() & Segment::LONG == 0 {
-            return Err(self.gp(code(selector)));
-        }
-        let offset = match (long, gate.system_type()) {
-            (true, _) => {
-                let high = self.upper_half(gate)?;
-                u64::from(gate.gate_offset()) | u64::from(high) << 32
-            }
+        let offset = match (self.st.long_mode(), gate.system_type()) {
+            (true, _) => u64::from(gate.gate_offset()) | u64::from(self.upper_half(gate)?) << 32,
             (false, kind::CALL_GATE16) => u64::from(gate.gate_offset() & 0xffff),
             (false, _) => gate.gate_offset().into(),
         };
+        let selector = gate.gate_selector();
+        let target = self.far_target(selector)?;
+        let wrong_size =
+            self.st.long_mode() && target.attributes() & (Segment::LONG | Segment::BIG) != Segment::LONG;
+        if !target.is_code() || target.dpl() > self.st.cpl || wrong_size {
+            return Err(self.gp(code(selector)));
+        }
         Ok((target, offset))
     }
 
     fn call_gate(&mut self, gate: &Descriptor, cs: u16, back: u64) -> Result<(), Stop> {
         let (mut target, offset) = self.gate_target(gate)?;
+        self.check_present(&target)?;
         let size = match (self.st.long_mode(), gate.system_type()) {
             (true, _) => 8,
             (false, kind::CALL_GATE16) => 2,
@@ -172,17 +176,11 @@ impl Vcpu<'_> {
         };
         let new_cpl = if target.conforming() { self.st.cpl } else { target.dpl() };
         if new_cpl < self.st.cpl {
-            let (ss, sp) = (self.st.segments[usize::from(seg::SS)].selector, self.st.gpr(reg::RSP));
-            let count = if size == 8 { 0 } else { (gate.raw >> 32 & 31) as u8 };
-            let mut parameters = [0; 31];
-            for (i, p) in parameters.iter_mut().take(count.into()).enumerate() {
-                *p = self.peek_sized(size, i as u64)?;
-            }
-            self.switch_stack(new_cpl, 0)?;
-            self.push_sized(size, ss.into())?;
-            self.push_sized(size, sp)?;
-            for p in parameters.iter().take(count.into()).rev() {
-                self.push_sized(size, *p)?;
+            self.call_inner(&target, new_cpl, offset, size, (gate.raw >> 32 & 31) as u8)?;
+        } else {
+            self.check_entry(&target, offset)?;
+            if size == 8 {
+                self.push_as_long();
             }
         }
         self.push_sized(size, cs.into())?;
@@ -191,59 +189,84 @@ impl Vcpu<'_> {
         Err(Stop::Branch)
     }
 
-    /// Loads SS:RSP of an inner privilege level from the TSS; `ist` (1..=7) picks an interrupt stack of long mode.
-    /// The CPL is `cpl` afterwards, so that pushes have its rights.
-    pub(crate) fn switch_stack(&mut self, cpl: u8, ist: u8) -> Result<(), Stop> {
+    /// Moves to the stack of an inner level, with the old stack pointer and `count` parameters from the old stack.
+    fn call_inner(&mut self, d: &Descriptor, cpl: u8, offset: u64, size: u8, count: u8) -> Result<(), Stop> {
+        let (ss, sp) = (self.st.segments[usize::from(seg::SS)].selector, self.st.gpr(reg::RSP));
+        if size == 8 {
+            self.long_stack(cpl, 0)?;
+            self.check_entry(d, offset)?;
+            self.push_sized(size, ss.into())?;
+            return self.push_sized(size, sp);
+        }
+        let stack = self.inner_stack(cpl)?;
+        self.check_entry(d, offset)?;
+        let mut parameters = [0; 31];
+        for (i, p) in parameters.iter_mut().take(count.into()).enumerate() {
+            *p = self.peek_sized(size, i as u64)?;
+        }
+        self.take_stack(cpl, stack);
+        self.push_sized(size, ss.into())?;
+        self.push_sized(size, sp)?;
+        for p in parameters.iter().take(count.into()).rev() {
+            self.push_sized(size, *p)?;
+        }
+        Ok(())
+    }
+
+    /// From here until CS is loaded, pushes follow the rules of 64-bit code's stack.
+    pub(crate) fn push_as_long(&mut self) {
+        self.mode.code = aero_x86::CodeSize::B64;
+        self.mode.flat = true;
+    }
+
+    /// Loads RSP of privilege level `cpl` from a 64-bit TSS; `ist` (1..=7) picks an interrupt stack. The CPL is `cpl`
+    /// afterwards, so that pushes have its rights.
+    pub(crate) fn long_stack(&mut self, cpl: u8, ist: u8) -> Result<(), Stop> {
         let tr = self.st.tr;
-        let ts = u32::from(tr.selector & !3);
-        if self.st.long_mode() {
-            let at = if ist == 0 { 4 + 8 * u64::from(cpl) } else { 0x24 + 8 * u64::from(ist - 1) };
-            if at + 7 > u64::from(tr.limit) {
-                return Err(self.raise_code(Vector::INVALID_TSS, ts));
-            }
-            let rsp: u64 = self.load_system(tr.base.wrapping_add(at))?;
-            if !crate::access::is_canonical(rsp) {
-                return Err(self.raise_code(Vector::STACK, 0));
-            }
-            let ss = Segment { selector: cpl.into(), attributes: u32::from(cpl) << 5, ..Segment::default() };
-            // Same-level interrupts with an IST keep SS; inner levels get a null one.
-            if cpl != self.st.cpl {
-                self.st.segments[usize::from(seg::SS)] = ss;
-            }
-            self.st.cpl = cpl;
-            self.st.set_gpr(reg::RSP, rsp);
-            // Pushes go through 64-bit code's stack rules until CS is loaded.
-            self.update_mode();
-            self.mode.code = aero_x86::CodeSize::B64;
-            self.mode.flat = true;
-            return Ok(());
+        let at = if ist == 0 { 4 + 8 * u64::from(cpl) } else { 0x24 + 8 * u64::from(ist - 1) };
+        if at + 7 > u64::from(tr.limit) {
+            return Err(self.raise_code(Vector::INVALID_TSS, code(tr.selector)));
         }
+        let rsp: u64 = self.load_system(tr.base.wrapping_add(at))?;
+        if !crate::access::is_canonical(rsp) {
+            return Err(self.raise_code(Vector::STACK, 0));
+        }
+        // Same-level interrupts with an IST keep SS; inner levels get a null one.
+        if cpl != self.st.cpl {
+            self.st.segments[usize::from(seg::SS)] = Segment::null_stack(cpl.into());
+        }
+        self.st.cpl = cpl;
+        self.st.set_gpr(reg::RSP, rsp);
+        self.update_mode();
+        self.push_as_long();
+        Ok(())
+    }
+
+    /// The stack that the TSS has for privilege level `cpl`, checked.
+    pub(crate) fn inner_stack(&mut self, cpl: u8) -> Result<(Segment, u64), Stop> {
+        let tr = self.st.tr;
         let wide = tr.attributes & 8 != 0;
-        let (sp_at, ss_at, last) = if wide {
-            let at = 4 + 8 * u64::from(cpl);
-            (at, at + 4, at + 5)
-        } else {
-            let at = 2 + 4 * u64::from(cpl);
-            (at, at + 2, at + 3)
-        };
-        if last > u64::from(tr.limit) {
-            return Err(self.raise_code(Vector::INVALID_TSS, ts));
+        let size = if wide { 4 } else { 2 };
+        let at = size + 2 * size * u64::from(cpl);
+        if at + size + 1 > u64::from(tr.limit) {
+            return Err(self.raise_code(Vector::INVALID_TSS, code(tr.selector)));
         }
-        let sp = if wide {
-            u64::from(self.load_system::<u32>(self.wrap(tr.base.wrapping_add(sp_at)))?)
-        } else {
-            u64::from(self.load_system::<u16>(self.wrap(tr.base.wrapping_add(sp_at)))?)
-        };
-        let selector: u16 = self.load_system(self.wrap(tr.base.wrapping_add(ss_at)))?;
+        let la = self.wrap(tr.base.wrapping_add(at));
+        let sp =
+            if wide { u64::from(self.load_system::<u32>(la)?) } else { self.load_system::<u16>(la)?.into() };
+        let selector: u16 = self.load_system(self.wrap(la.wrapping_add(size)))?;
         if is_null(selector) {
             return Err(self.raise_code(Vector::INVALID_TSS, code(selector)));
         }
-        let ss = self.stack_segment(selector, cpl, Vector::INVALID_TSS)?;
+        Ok((self.stack_segment(selector, cpl, Vector::INVALID_TSS)?, sp))
+    }
+
+    /// Changes to a stack that [`Vcpu::inner_stack`] gave, and to its privilege level.
+    pub(crate) fn take_stack(&mut self, cpl: u8, (ss, sp): (Segment, u64)) {
         self.st.segments[usize::from(seg::SS)] = ss;
         self.st.cpl = cpl;
         self.update_mode();
         self.set_sp(sp);
-        Ok(())
     }
 
     /// A fault on the stack of an inner level names that stack's selector, unlike one on the current stack
@@ -286,6 +309,7 @@ impl Vcpu<'_> {
         if !d.is_code() || level < self.st.cpl || !level_ok {
             return Err(self.gp(code(selector)));
         }
+        self.check_present(&d)?;
         Ok(d)
     }
 
@@ -298,11 +322,12 @@ impl Vcpu<'_> {
         sp: u64,
     ) -> Result<(), Stop> {
         let cpl = rpl(d.selector);
-        let to64 = self.st.long_mode() && d.attributes() & Segment::LONG != 0;
-        let stack = if is_null(ss) && to64 && cpl < 3 && rpl(ss) == cpl {
-            Segment { selector: ss, attributes: u32::from(cpl) << 5, ..Segment::default() }
-        } else {
+        let stack = if !is_null(ss) {
             self.stack_segment(ss, cpl, Vector::PROTECTION)?
+        } else if self.is_long_code(d) && cpl < 3 && rpl(ss) == cpl {
+            Segment::null_stack(ss)
+        } else {
+            return Err(self.gp(0));
         };
         self.enter_code(d, cpl, offset)?;
         self.st.segments[usize::from(seg::SS)] = stack;
@@ -334,13 +359,46 @@ impl Vcpu<'_> {
     /// Switches to the task of TSS `selector`. RIP must already be what the old task resumes at.
     ///
     /// # Errors
-    /// With a fault; the caller restores the state.
+    /// [`Stop::Fault`] while nothing has changed, in the old task; [`Stop::FaultAfter`] in the new one, once the switch
+    /// cannot be undone (Intel SDM vol. 3, 8.3).
     pub(crate) fn task_switch(
         &mut self,
         selector: u16,
         how: TaskSwitch,
         error: Option<u32>,
     ) -> Result<(), Stop> {
+        let (d, wide) = self.task_descriptor(selector, how)?;
+        let old = self.old_task(how)?;
+        self.probe_system(d.base(), if wide { 0x68 } else { 0x2c }, false)?;
+        let new = TaskState::load(self, d.base(), wide)?;
+        let writes_link = how == TaskSwitch::Call;
+        self.probe_system(d.base(), 2, writes_link)?;
+        self.probe_system(d.at.wrapping_add(4), 4, how != TaskSwitch::Return)?;
+        if wide && self.st.cr0 & cr0::PG != 0 {
+            // The directory pointers of PAE are checked with the old task still there.
+            self.check_cr3(new.cr3.into())?;
+        }
+        self.save_task(how)?;
+        if let Some(old) = old {
+            self.set_busy(&old, false)?;
+        }
+        if writes_link {
+            self.store_system(d.base(), self.st.tr.selector)?;
+        }
+        if how != TaskSwitch::Return {
+            self.set_busy(&d, true)?;
+        }
+        self.st.tr = Segment { attributes: d.attributes() | kind::BUSY, ..d.segment() };
+        self.st.cr0 |= cr0::TS;
+        self.attention = true;
+        self.enter_task(&new, how, wide, error).map_err(|stop| match stop {
+            Stop::NonCanonical | Stop::Fault => Stop::FaultAfter,
+            other => other,
+        })
+    }
+
+    /// The TSS descriptor of a new task, and whether it is a 32-bit one.
+    fn task_descriptor(&mut self, selector: u16, how: TaskSwitch) -> Result<(Descriptor, bool), Stop> {
         let bad = if how == TaskSwitch::Return { Vector::INVALID_TSS } else { Vector::PROTECTION };
         if is_null(selector) || selector & 4 != 0 {
             return Err(self.raise_code(bad, code(selector)));
@@ -357,37 +415,29 @@ impl Vcpu<'_> {
         if d.limit() < if wide { 0x67 } else { 0x2b } {
             return Err(self.raise_code(Vector::INVALID_TSS, code(selector)));
         }
-        let new = TaskState::load(self, d.base(), wide)?;
-        self.save_task(how)?;
-        let old = self.st.tr.selector;
-        if how == TaskSwitch::Call {
-            self.store_system(d.base(), old)?;
-        }
-        if how != TaskSwitch::Return {
-            self.set_busy(&d, true)?;
-        }
-        self.st.tr = Segment { attributes: d.attributes() | kind::BUSY, ..d.segment() };
-        self.st.cr0 |= cr0::TS;
-        self.enter_task(&new, how, wide)?;
-        if let Some(error) = error {
-            self.push_sized(if wide { 4 } else { 2 }, error.into())?;
-        }
-        self.attention = true;
-        Ok(())
+        Ok((d, wide))
     }
 
-    /// Stores the running task's state into its TSS, and settles its busy bit.
+    /// Checks that the running task's state can be stored; its descriptor if it stops being busy.
+    fn old_task(&mut self, how: TaskSwitch) -> Result<Option<Descriptor>, Stop> {
+        let tr = self.st.tr;
+        let wide = tr.attributes & 8 != 0;
+        let (first, bytes) = if wide { (0x20, 0x40) } else { (0x0e, 0x1c) };
+        self.probe_system(self.wrap(tr.base.wrapping_add(first)), bytes, true)?;
+        if how == TaskSwitch::Call {
+            return Ok(None);
+        }
+        let d = self.descriptor(tr.selector, Vector::INVALID_TSS)?;
+        self.probe_system(d.at.wrapping_add(4), 4, true)?;
+        Ok(Some(d))
+    }
+
+    /// Stores the running task's state into its TSS.
     fn save_task(&mut self, how: TaskSwitch) -> Result<(), Stop> {
         let tr = self.st.tr;
         let wide = tr.attributes & 8 != 0;
-        let mut flags = self.st.rflags();
-        if how != TaskSwitch::Call {
-            let d = self.descriptor(tr.selector, Vector::INVALID_TSS)?;
-            self.set_busy(&d, false)?;
-        }
-        if how == TaskSwitch::Return {
-            flags &= !eflags::NT;
-        }
+        let nested = if how == TaskSwitch::Return { eflags::NT } else { 0 };
+        let flags = self.st.rflags() & !nested;
         let step = if wide { 4 } else { 2 };
         let mut at = self.wrap(tr.base.wrapping_add(if wide { 0x20 } else { 0x0e }));
         let general: [u64; 8] = core::array::from_fn(|n| self.st.gpr(n as u8));
@@ -406,7 +456,15 @@ impl Vcpu<'_> {
         Ok(())
     }
 
-    fn enter_task(&mut self, new: &TaskState, how: TaskSwitch, wide: bool) -> Result<(), Stop> {
+    /// Loads a task's state. What fails here fails in the new task: its registers hold what the TSS says, and segments
+    /// not yet loaded are unusable. Until SS is loaded the CPL is 3, so that a handler gets a stack from the TSS.
+    fn enter_task(
+        &mut self,
+        new: &TaskState,
+        how: TaskSwitch,
+        wide: bool,
+        error: Option<u32>,
+    ) -> Result<(), Stop> {
         if wide && self.st.cr0 & cr0::PG != 0 {
             self.load_cr3(new.cr3.into())?;
         }
@@ -416,19 +474,27 @@ impl Vcpu<'_> {
         for (n, value) in new.general.iter().enumerate() {
             self.st.set_gpr(n as u8, u64::from(*value));
         }
+        self.drop_local_breakpoints();
+        self.core.pending_debug = if new.traps { dr6::BT } else { 0 };
+        let vm86 = self.st.vm86();
         for (n, selector) in new.segments.iter().enumerate() {
-            self.st.segments[n] = Segment { selector: *selector, ..Segment::default() };
+            let unusable = Segment { selector: *selector, ..Segment::default() };
+            self.st.segments[n] = if vm86 { Segment::real(*selector, 3) } else { unusable };
         }
         self.st.ldtr = Segment { selector: new.ldt, ..Segment::default() };
-        if self.st.vm86() {
-            self.st.cpl = 3;
-            for (n, selector) in new.segments.iter().enumerate() {
-                self.st.segments[n] = Segment::real(*selector, 3);
-            }
-            self.update_mode();
-            return self.load_ldt(new.ldt, Vector::INVALID_TSS);
-        }
+        self.st.cpl = 3;
+        self.update_mode();
         self.load_ldt(new.ldt, Vector::INVALID_TSS)?;
+        if !vm86 {
+            self.enter_task_segments(new)?;
+        }
+        match error {
+            Some(error) => self.push_sized(if wide { 4 } else { 2 }, error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn enter_task_segments(&mut self, new: &TaskState) -> Result<(), Stop> {
         let cs = new.segments[usize::from(seg::CS)];
         if is_null(cs) {
             return Err(self.raise_code(Vector::INVALID_TSS, 0));
@@ -438,14 +504,17 @@ impl Vcpu<'_> {
         if !d.is_code() || !level_ok {
             return Err(self.raise_code(Vector::INVALID_TSS, code(cs)));
         }
-        self.enter_code(&mut d, rpl(cs), new.eip.into())?;
+        self.check_present(&d)?;
         let stack = self.stack_segment(new.segments[usize::from(seg::SS)], rpl(cs), Vector::INVALID_TSS)?;
+        self.mark_accessed(&mut d)?;
+        self.st.segments[usize::from(seg::CS)] = d.segment();
         self.st.segments[usize::from(seg::SS)] = stack;
+        self.st.cpl = rpl(cs);
+        self.update_mode();
         for n in [seg::ES, seg::DS, seg::FS, seg::GS] {
             self.load_segment_or(n, new.segments[usize::from(n)], Vector::INVALID_TSS)?;
         }
-        self.update_mode();
-        Ok(())
+        self.check_entry(&d, new.eip.into())
     }
 }
 
@@ -457,6 +526,8 @@ struct TaskState {
     general: [u32; 8],
     segments: [u16; 6],
     ldt: u16,
+    /// T: a debug trap comes before the task's first instruction.
+    traps: bool,
 }
 
 impl TaskState {
@@ -473,6 +544,7 @@ impl TaskState {
             general: [0; 8],
             segments: [0; 6],
             ldt: word(v, if wide { 0x60 } else { 0x2a })? as u16,
+            traps: wide && word(v, 0x64)? & 1 != 0,
         };
         for n in 0..8 {
             task.general[n] = word(v, first + step * (2 + n as u64))?;

@@ -1,5 +1,6 @@
 //! A processor while it runs: its state with everything lent to it for one call of [`crate::Cpu::run`].
 
+use crate::debug::Watch;
 use crate::exception::{Exception, Vector};
 use crate::lapic::LocalApic;
 use crate::state::{CpuState, Segment, cr0, seg};
@@ -29,6 +30,14 @@ pub trait Bus {
     fn needs_attention(&self) -> bool;
     /// An interrupt command that the local APIC wants sent.
     fn send_ipi(&mut self, icr: crate::lapic::Icr);
+    /// The FERR# pin: an unmasked floating-point error waits while CR0.NE is clear.
+    fn set_ferr(&mut self, _mem: &mut GuestMemory, _when: u64, _asserted: bool) {}
+    /// The IGNNE# pin: floating-point errors are to be ignored while CR0.NE is clear.
+    fn ignne(&self) -> bool {
+        false
+    }
+    /// Software asked for a reset of the machine by a register of the processor.
+    fn request_reset(&mut self) {}
     /// End of a level-triggered interrupt: the I/O APICs must hear of it.
     fn end_of_interrupt(&mut self, mem: &mut GuestMemory, when: u64, vector: u8);
 }
@@ -43,6 +52,8 @@ pub enum Stop {
     Again,
     /// It changed nothing; [`Vcpu::exception`] is pending.
     Fault,
+    /// It switched tasks and has set RIP; [`Vcpu::exception`] came up in the new task and is pending.
+    FaultAfter,
     /// It changed nothing; its address was not canonical: #SS(0) or #GP(0) by its segment.
     NonCanonical,
     /// The block is stale and none of it ran.
@@ -87,6 +98,8 @@ pub struct CpuConfig {
     pub model: &'static Model,
     /// Unknown MSRs fault; otherwise they read zero and swallow writes.
     pub strict_msr: bool,
+    /// The hypervisor interface that Windows knows is there.
+    pub hyperv: bool,
     /// Where RDRAND and RDSEED begin.
     pub seed: u64,
 }
@@ -94,7 +107,7 @@ pub struct CpuConfig {
 impl CpuConfig {
     /// A processor of `model` with the defaults of everything else.
     pub fn of(model: &'static Model) -> Self {
-        Self { model, strict_msr: false, seed: 0 }
+        Self { model, strict_msr: false, hyperv: false, seed: 0 }
     }
 }
 
@@ -112,12 +125,28 @@ pub struct Core {
     pub nmi_blocked: bool,
     /// What is held off until one more instruction has run.
     pub shadow: Shadow,
+    /// FERR# is asserted.
+    pub ferr: bool,
+    /// DR6 bits of the debug trap that is due after the instruction under way.
+    pub pending_debug: u64,
+    /// What the debug registers watch for.
+    pub watch: Watch,
     /// HLT was executed and nothing has woken the processor.
     pub halted: bool,
+    /// MONITOR was executed and nothing has been delivered since.
+    pub monitoring: bool,
+    /// The flags that a CMPS or SCAS began with whose repeat goes on.
+    pub repeat_flags: Option<crate::state::Flags>,
+    /// Where RDRAND and RDSEED get their numbers.
+    pub random: crate::op::random::Generator,
     /// Retired instructions.
     pub retired: u64,
     /// RDTSC minus virtual time in ticks (WRMSR to the TSC moves it).
     pub tsc_offset: u64,
+    /// IA32_TSC_ADJUST: how far software has moved the counter.
+    pub tsc_adjust: u64,
+    /// State of the hypervisor interface.
+    pub hyperv: crate::hyperv::HyperV,
     /// Numbers of MSRs that were asked for and are unknown, each logged once.
     pub unknown_msrs: rustc_hash::FxHashSet<u32>,
     /// Times a halted processor was entered, interrupts taken, exceptions raised.
@@ -249,7 +278,11 @@ impl Vcpu<'_> {
     pub(crate) fn write_device(&mut self, gpa: u64, len: u32, value: u64) {
         self.core.counters.device_accesses += 1;
         if let Some(offset) = self.lapic_offset(gpa) {
-            return self.write_lapic(offset & !3, value as u32);
+            // Only aligned accesses of 32 bits are defined; others do nothing (Intel SDM vol. 3, 11.4.1).
+            if len == 4 && offset & 15 == 0 {
+                self.write_lapic(offset, value as u32);
+            }
+            return;
         }
         let when = self.retired();
         self.bus.write_memory(self.mem, when, gpa, len, value);
@@ -260,7 +293,7 @@ impl Vcpu<'_> {
         self.core.counters.device_accesses += 1;
         let when = self.retired();
         let value = self.bus.read_port(self.mem, when, port, len);
-        self.after_device();
+        self.after_port(port, len);
         value
     }
 
@@ -268,11 +301,19 @@ impl Vcpu<'_> {
         self.core.counters.device_accesses += 1;
         let when = self.retired();
         self.bus.write_port(self.mem, when, port, len, value);
+        self.after_port(port, len);
+    }
+
+    fn after_port(&mut self, port: u16, len: u32) {
+        if self.core.watch.ports {
+            self.watch_port(port, len);
+        }
         self.after_device();
     }
 
     fn after_device(&mut self) {
-        self.attention |= self.bus.needs_attention() || self.mem.code_was_modified();
+        self.attention |=
+            self.bus.needs_attention() || self.mem.code_was_modified() || self.tlb.map_is_stale(self.mem);
     }
 
     fn lapic_offset(&self, gpa: u64) -> Option<u32> {
@@ -328,9 +369,8 @@ impl Vcpu<'_> {
 pub(crate) fn mode_of(st: &CpuState) -> Mode {
     let at = |n: u8| &st.segments[usize::from(n)];
     let cs = at(seg::CS);
-    let code = if st.real_segments() {
-        CodeSize::B16
-    } else if st.long_mode() && cs.attributes & Segment::LONG != 0 {
+    // CS.D stays what it was when protection goes off, until a far transfer in protected mode changes it.
+    let code = if st.long_mode() && cs.attributes & Segment::LONG != 0 {
         CodeSize::B64
     } else if cs.big() {
         CodeSize::B32

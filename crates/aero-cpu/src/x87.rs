@@ -6,7 +6,7 @@
 use crate::exception::Vector;
 use crate::fpu::image::Format;
 use crate::fpu::{Arith, Compare, Constant, Effect, Operand as Source};
-use crate::op::{Any, Ea, Op, Run, data, offset};
+use crate::op::{Any, Ea, Op, Run, offset};
 use crate::state::{cr0, eflags, seg};
 use crate::vcpu::{Stop, Vcpu};
 use aero_x86::{Insn, Mnemonic as M, Operand};
@@ -35,8 +35,38 @@ impl Vcpu<'_> {
         self.x87_pending()
     }
 
+    #[inline]
     fn x87_pending(&mut self) -> Result<(), Stop> {
-        if self.st.fpu.pending_exception() { Err(self.raise(Vector::X87)) } else { Ok(()) }
+        if self.st.fpu.pending_exception() { self.x87_error() } else { Ok(()) }
+    }
+
+    /// A waiting instruction found an unmasked exception: #MF, or with CR0.NE clear the way of the PC. There the
+    /// instruction waits, with FERR# asserted, for the interrupt that comes of it, unless IGNNE# lets it run (Intel
+    /// SDM vol. 1, 8.7.2 and appendix D).
+    #[cold]
+    pub(crate) fn x87_error(&mut self) -> Result<(), Stop> {
+        if self.st.cr0 & cr0::NE != 0 {
+            return Err(self.raise(Vector::X87));
+        }
+        self.drive_ferr(true);
+        if self.bus.ignne() { Ok(()) } else { Err(Stop::Again) }
+    }
+
+    fn drive_ferr(&mut self, asserted: bool) {
+        if self.core.ferr != asserted {
+            self.core.ferr = asserted;
+            let when = self.retired();
+            self.bus.set_ferr(self.mem, when, asserted);
+            self.attention = true;
+        }
+    }
+
+    /// Releases FERR# after an instruction that may have ended the error.
+    #[inline]
+    pub(crate) fn x87_settle(&mut self) {
+        if self.core.ferr && !self.st.fpu.pending_exception() {
+            self.drive_ferr(false);
+        }
     }
 
     /// Records where the last non-control instruction and its operand lie.
@@ -320,8 +350,10 @@ fn written<T: crate::word::Word>(
     bits: Option<T>,
     effect: Effect,
 ) -> Result<Effect, Stop> {
-    if let Some(bits) = bits {
-        v.store(la, bits)?;
+    match bits {
+        Some(bits) => v.store(la, bits)?,
+        // The page must be writable even if the exception keeps the result back.
+        None => v.probe_write(la, T::BYTES)?,
     }
     Ok(effect)
 }
@@ -331,8 +363,9 @@ fn store_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let la = Any::linear(v, op, 10, true)?;
     let s = if BCD { v.st.fpu.store_bcd() } else { v.st.fpu.store_f80() };
-    if let Some(bytes) = s.bits {
-        v.store_bytes(la, &bytes)?;
+    match s.bits {
+        Some(bytes) => v.store_bytes(la, &bytes)?,
+        None => v.probe_write(la, 10)?,
     }
     v.x87_pointers(op, true);
     v.st.fpu.finish_store(s.effect, true);
@@ -347,7 +380,8 @@ fn stores(insn: &Insn, memory: bool) -> Option<Run> {
         (M::Fstp, true, 8) => store_memory::<8, false, true, false>,
         (M::Fstp, true, _) => store_ten::<false>,
         (M::Fst, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, false)),
-        (M::Fstp | M::Fstpnce, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, true)),
+        (M::Fstpnce, ..) => on_stack!(|fpu, op| fpu.store_st_unchecked(op.dst)),
+        (M::Fstp, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, true)),
         (M::Fist, _, 2) => store_memory::<2, true, false, false>,
         (M::Fist, ..) => store_memory::<4, true, false, false>,
         (M::Fistp, _, 2) => store_memory::<2, true, true, false>,
@@ -424,8 +458,7 @@ fn control(insn: &Insn, op: &mut Op) -> Option<Run> {
         (M::Fldenv, _) => fldenv,
         (M::Fnsave, _) => fnsave,
         (M::Frstor, _) => frstor,
-        // Leftovers of the 8087 and 80287.
-        (M::Fneni | M::Fndisi | M::Fnsetpm, _) => data::nop,
+        (M::Fneni | M::Fndisi | M::Fnsetpm, _) => leftover,
         _ => return None,
     })
 }
@@ -438,15 +471,22 @@ fn wait(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.x87_pending()
 }
 
+/// What the 8087 and 80287 had: does not wait, does nothing, leaves the pointers alone.
+fn leftover(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    v.check_fpu()
+}
+
 fn fninit(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.check_fpu()?;
     v.st.fpu.fninit();
+    v.x87_settle();
     Ok(())
 }
 
 fn fnclex(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.check_fpu()?;
     v.st.fpu.fnclex();
+    v.x87_settle();
     Ok(())
 }
 
@@ -454,6 +494,7 @@ fn fldcw(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let control = v.load_ea::<u16, Any>(op)?;
     v.st.fpu.set_control(control);
+    v.x87_settle();
     Ok(())
 }
 
@@ -490,6 +531,7 @@ fn fnstenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.env_len() as u32, true)?;
     v.store_bytes(la, &image[..format.env_len()])?;
     v.st.fpu.finish_fnstenv();
+    v.x87_settle();
     Ok(())
 }
 
@@ -500,6 +542,7 @@ fn fldenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.env_len() as u32, false)?;
     v.load_bytes(la, &mut image[..format.env_len()])?;
     v.st.fpu.load_env(&image, format);
+    v.x87_settle();
     Ok(())
 }
 
@@ -510,6 +553,7 @@ fn fnsave(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.save_len() as u32, true)?;
     v.store_bytes(la, &image[..format.save_len()])?;
     v.st.fpu.fninit();
+    v.x87_settle();
     Ok(())
 }
 
@@ -520,5 +564,6 @@ fn frstor(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let la = Any::linear(v, op, format.save_len() as u32, false)?;
     v.load_bytes(la, &mut image[..format.save_len()])?;
     v.st.fpu.restore(&image, format);
+    v.x87_settle();
     Ok(())
 }

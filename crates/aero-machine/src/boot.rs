@@ -1,20 +1,29 @@
-//! Direct boot of a Linux kernel: what firmware and a boot loader leave behind.
+//! How a machine starts: with firmware there is nothing to do; without, this leaves behind what firmware and a boot
+//! loader would, for a Linux kernel or a multiboot kernel.
 
-use crate::config::{Boot, BuildError};
+use crate::config::{BuildError, FirmwareError, Kernel, MAX_FIRMWARE};
 use crate::layout;
 use aero_cpu::Cpu;
 use aero_cpu::state::{CpuState, Segment, TableRegister, cr0, cr4, efer, eflags, reg};
 use aero_firmware::linux::{self, Entry};
+use aero_firmware::multiboot::{self, MultibootEntry};
 use aero_firmware::{acpi, e820};
 use aero_mem::{Gpa, GuestMemory};
 
 /// Puts tables, kernel and initrd into memory and the bootstrap processor at the kernel's entry.
-pub(crate) fn load(cpus: &mut [Cpu], mem: &mut GuestMemory, boot: &Boot) -> Result<(), BuildError> {
+pub(crate) fn load(cpus: &mut [Cpu], mem: &mut GuestMemory, kernel: &Kernel) -> Result<(), BuildError> {
     let at = mem.low_ram() - acpi::AREA;
     let tables = acpi::build(&layout::board(cpus.len() as u8), at, layout::RSDP);
     let apics = [layout::IOAPIC..layout::IOAPIC + 0x1000, layout::LAPIC..layout::LAPIC + 0x1000];
     let map = e820::memory_map(mem.low_ram(), mem.high_ram(), tables.range.clone(), &apics);
-    let entry = linux::load(mem, &boot.kernel, boot.initrd.as_deref(), &boot.append, &map, tables.rsdp)?;
+    let start = if multiboot::is_multiboot(&kernel.image) {
+        let module = kernel.initrd.as_deref().map(|bytes| (bytes, &*kernel.initrd_name));
+        let line = [&*kernel.name, &*kernel.append].join(" ");
+        Start::Multiboot(multiboot::load(mem, &kernel.image, module, line.trim_end(), &map)?)
+    } else {
+        let initrd = kernel.initrd.as_deref();
+        Start::Linux(linux::load(mem, &kernel.image, initrd, &kernel.append, &map, tables.rsdp)?)
+    };
     for (at, bytes) in &tables.pieces {
         mem.write(Gpa(*at), bytes).expect("the tables lie in the RAM that the map reserves for them");
     }
@@ -22,9 +31,38 @@ pub(crate) fn load(cpus: &mut [Cpu], mem: &mut GuestMemory, boot: &Boot) -> Resu
         cpu.core.lapic.set_virtual_wire();
         let st = cpu.state_mut(mem);
         set_memory_types(st);
-        enter(st, &entry);
+        match &start {
+            Start::Linux(entry) => enter(st, entry),
+            Start::Multiboot(entry) => enter_multiboot(st, entry),
+        }
     }
     Ok(())
+}
+
+/// How the kernel wants to be entered.
+enum Start {
+    Linux(Entry),
+    Multiboot(MultibootEntry),
+}
+
+/// Looks at a kernel before memory is asked for.
+pub(crate) fn check(kernel: &Kernel) -> Result<(), BuildError> {
+    if multiboot::is_multiboot(&kernel.image) {
+        multiboot::parse(&kernel.image)?;
+    } else {
+        linux::parse(&kernel.image)?;
+    }
+    Ok(())
+}
+
+/// Looks at a ROM.
+pub(crate) fn check_firmware(rom: &[u8]) -> Result<(), FirmwareError> {
+    const STEP: u64 = 64 << 10;
+    let len = rom.len() as u64;
+    match len {
+        STEP..=MAX_FIRMWARE if len.is_multiple_of(STEP) => Ok(()),
+        _ => Err(FirmwareError::Size { len }),
+    }
 }
 
 /// Memory type ranges as a BIOS sets them: write-back, the PCI window uncached.
@@ -44,10 +82,7 @@ fn set_memory_types(st: &mut CpuState) {
 
 /// The state that the kernel's boot protocol asks for (Linux, `Documentation/arch/x86/boot.rst`, 1.15 and 1.16).
 fn enter(st: &mut CpuState, entry: &Entry) {
-    let flat = |selector, attributes| Segment { base: 0, limit: u32::MAX, attributes, selector };
-    const CODE32: u32 = 0xc09b;
     const CODE64: u32 = 0xa09b;
-    const DATA: u32 = 0xc093;
     let (rip, rsi, gdt, limit, code) = match *entry {
         Entry::Protected { eip, esi, gdt, gdt_limit } => (eip.into(), esi.into(), gdt, gdt_limit, CODE32),
         Entry::Long { rip, rsi, cr3, gdt, gdt_limit } => {
@@ -60,16 +95,35 @@ fn enter(st: &mut CpuState, entry: &Entry) {
     let paging = if code == CODE64 { cr0::PG } else { 0 };
     st.cr0 = cr0::PE | cr0::ET | paging;
     st.gdtr = TableRegister { base: gdt, limit };
+    set_flat(st, (0x10, code), 0x18);
+    st.set_gpr(reg::RSI, rsi);
+    st.rip = rip;
+}
+
+/// The state of the Multiboot Specification, 3.2.
+fn enter_multiboot(st: &mut CpuState, entry: &MultibootEntry) {
+    st.cr0 = cr0::PE | cr0::ET;
+    st.gdtr = TableRegister { base: entry.gdt, limit: entry.gdt_limit };
+    set_flat(st, (8, CODE32), 0x10);
+    st.set_gpr(reg::RAX, entry.eax.into());
+    st.set_gpr(reg::RBX, entry.ebx.into());
+    st.rip = entry.eip.into();
+}
+
+const CODE32: u32 = 0xc09b;
+
+/// Flat segments, no interrupt table, empty registers and flags.
+fn set_flat(st: &mut CpuState, (code, attributes): (u16, u32), data: u16) {
+    const DATA: u32 = 0xc093;
+    let flat = |selector, attributes| Segment { base: 0, limit: u32::MAX, attributes, selector };
     st.idtr = TableRegister { base: 0, limit: 0 };
     let [es, cs, ss, ds, fs, gs] = &mut st.segments;
-    *cs = flat(0x10, code);
+    *cs = flat(code, attributes);
     for s in [es, ss, ds, fs, gs] {
-        *s = flat(0x18, DATA);
+        *s = flat(data, DATA);
     }
     for n in 0..16 {
         st.set_gpr(n, 0);
     }
-    st.set_gpr(reg::RSI, rsi);
-    st.rip = rip;
     st.eflags = eflags::FIXED;
 }

@@ -15,14 +15,20 @@ pub struct Config {
     pub memory: u64,
     /// What the processors are.
     pub cpu: CpuChoice,
+    /// Whether software sees the hypervisor interface that Windows knows.
+    pub hyperv: bool,
     /// How virtual time passes.
     pub clock: ClockConfig,
     /// What the real-time clock says at power-on, in seconds since 1970.
     pub rtc: u64,
     /// Port of an `isa-debug-exit` device.
     pub debug_exit: Option<u16>,
-    /// Port of a debug console.
-    pub debugcon: Option<u16>,
+    /// Ports of debug consoles.
+    pub debugcon: Vec<u16>,
+    /// A port whose bytes are POST codes to be kept for the host.
+    pub post_port: Option<u16>,
+    /// Whether there is the device of test kernels.
+    pub test_device: bool,
     /// Whether there is a VGA card.
     pub vga: bool,
 }
@@ -32,10 +38,13 @@ impl Default for Config {
         Self {
             memory: 1 << 30,
             cpu: CpuChoice::default(),
+            hyperv: false,
             clock: ClockConfig::Realtime,
             rtc: REPEATABLE_RTC,
             debug_exit: None,
-            debugcon: None,
+            debugcon: Vec::new(),
+            post_port: None,
+            test_device: false,
             vga: true,
         }
     }
@@ -81,15 +90,52 @@ pub enum ClockConfig {
     },
 }
 
-/// What is booted directly, without firmware.
+/// What runs first.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// A kernel, started without firmware.
+    Kernel(Kernel),
+    /// Firmware, mapped below 4 GiB and below 1 MiB: the processor starts at its reset vector.
+    Firmware(Vec<u8>),
+}
+
+/// A kernel with what it is given.
 #[derive(Clone, Debug, Default)]
-pub struct Boot {
-    /// A Linux bzImage.
-    pub kernel: Vec<u8>,
-    /// An initial RAM disk.
+pub struct Kernel {
+    /// A Linux bzImage, or a multiboot kernel.
+    pub image: Vec<u8>,
+    /// What a multiboot kernel sees as its name, before its command line.
+    pub name: String,
+    /// An initial RAM disk, or a multiboot kernel's module.
     pub initrd: Option<Vec<u8>>,
+    /// What a multiboot kernel sees as its module's name.
+    pub initrd_name: String,
     /// The kernel's command line.
     pub append: String,
+}
+
+impl Kernel {
+    /// A Linux kernel.
+    pub fn linux(image: Vec<u8>, initrd: Option<Vec<u8>>, append: String) -> Self {
+        Self { image, initrd, append, ..Self::default() }
+    }
+}
+
+/// Sizes of firmware: multiples of 64 KiB up to this.
+pub const MAX_FIRMWARE: u64 = aero_mem::MAX_ROM;
+
+/// Why a ROM cannot be firmware.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FirmwareError {
+    /// Its size is not one that is mapped.
+    #[error(
+        "a ROM has 64 KiB to 16 MiB in steps of 64 KiB, this file has {len} bytes; pad it in front, \
+         so that its last 16 bytes stay the reset vector's"
+    )]
+    Size {
+        /// Bytes of the file.
+        len: u64,
+    },
 }
 
 /// Why a machine cannot be built.
@@ -101,6 +147,12 @@ pub enum BuildError {
     /// The kernel or the initrd.
     #[error("{0}")]
     Load(#[from] aero_firmware::linux::LoadError),
+    /// The multiboot kernel or its module.
+    #[error("{0}")]
+    Multiboot(#[from] aero_firmware::MultibootError),
+    /// The ROM.
+    #[error("{0}")]
+    Firmware(#[from] FirmwareError),
     /// A number out of range.
     #[error("the instruction-count clock runs at 1 to 100000 MIPS, not at {0}")]
     Mips(u32),

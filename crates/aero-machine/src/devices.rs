@@ -5,7 +5,9 @@ use crate::layout::{Dev, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq};
 use aero_bus::pci::{Bdf, PciFunction};
 use aero_bus::{Cx, Device, Fabric, IrqLine};
 use aero_chipset::acpi_pm::AcpiPm;
+use aero_chipset::coprocessor::CoprocessorError;
 use aero_chipset::debug_ports::{DebugCon, DebugExit, PostPort};
+use aero_chipset::fw_cfg::FwCfg;
 use aero_chipset::i440fx::{HostBridge, PciHost};
 use aero_chipset::i8254::Pit;
 use aero_chipset::i8259::Pic;
@@ -13,6 +15,7 @@ use aero_chipset::ioapic::IoApic;
 use aero_chipset::mc146818::Rtc;
 use aero_chipset::piix::{IsaBridge, PowerManagement, ResetControl, SystemControlA};
 use aero_chipset::serial::Serial;
+use aero_chipset::test_device::TestDevice;
 use aero_devices_input::i8042::I8042;
 use aero_gpu::Vga;
 use aero_mem::GuestMemory;
@@ -33,22 +36,36 @@ pub(crate) struct Devices {
     pub acpi: AcpiPm,
     pub reset_control: ResetControl,
     pub system_control: SystemControlA,
+    pub coprocessor: CoprocessorError,
     pub post: PostPort,
     pub debug_exit: DebugExit,
     pub debugcon: DebugCon,
+    pub fw_cfg: FwCfg,
+    pub test_device: Option<TestDevice>,
 }
 
 /// The interrupt lines of the board.
 pub(crate) struct Lines {
     /// ISA interrupts, each a PIC input and an I/O APIC pin.
     pub isa: [IrqLine; 16],
+    /// I/O APIC pins from 16 on.
+    pub high: [IrqLine; 8],
     /// The PIC's output.
     pub intr: IrqLine,
 }
 
 impl Lines {
     pub fn mint(fabric: &mut Fabric) -> Self {
-        Self { isa: core::array::from_fn(|_| fabric.mint_line()), intr: fabric.mint_line() }
+        Self {
+            isa: core::array::from_fn(|_| fabric.mint_line()),
+            high: core::array::from_fn(|_| fabric.mint_line()),
+            intr: fabric.mint_line(),
+        }
+    }
+
+    /// All lines of devices by their global number.
+    fn global(&self) -> [Option<IrqLine>; 24] {
+        core::array::from_fn(|n| self.isa.get(n).or_else(|| self.high.get(n - self.isa.len())).copied())
     }
 }
 
@@ -70,9 +87,12 @@ impl Devices {
             acpi: AcpiPm::new(isa(irq::SCI)),
             reset_control: ResetControl::new(),
             system_control: SystemControlA::new(),
+            coprocessor: CoprocessorError::new(isa(irq::FPU)),
             post: PostPort::new(),
             debug_exit: DebugExit::new(),
-            debugcon: DebugCon::new(),
+            debugcon: DebugCon::new(config.debugcon.len()),
+            fw_cfg: FwCfg::new(1, mem.ram_size(), &[]),
+            test_device: config.test_device.then(|| TestDevice::new(lines.global())),
         }
     }
 
@@ -93,21 +113,29 @@ impl Devices {
             Dev::AcpiPm => &mut self.acpi,
             Dev::ResetControl => &mut self.reset_control,
             Dev::SystemControlA => &mut self.system_control,
+            Dev::Coprocessor => &mut self.coprocessor,
             Dev::PostPort => &mut self.post,
             Dev::DebugExit => &mut self.debug_exit,
             Dev::DebugCon => &mut self.debugcon,
+            Dev::FwCfg => &mut self.fw_cfg,
+            Dev::TestDevice => return self.test_device.as_mut().map(|t| t as &mut dyn Device),
             Dev::Typist => return None,
         })
     }
 
-    /// Resets every device, then does what firmware does before it hands over.
+    /// Resets every device.
     pub fn reset(&mut self, fabric: &mut Fabric, mem: &mut GuestMemory) {
         for dev in ALL {
             if let Some(device) = self.get(dev) {
                 device.reset(&mut Cx::new(fabric, mem, dev.id()));
             }
         }
+    }
+
+    /// Does what firmware does to the board before it hands over.
+    pub fn leave_as_firmware_does(&mut self) {
         self.power.set_pm_base(PM_BASE);
+        self.host_bridge.open_shadow();
         let [a, b, c, d] = PIRQ_ROUTES.map(u32::from);
         self.isa_bridge.config().write(0x60, d << 24 | c << 16 | b << 8 | a, 0xf);
     }
@@ -120,7 +148,7 @@ impl Devices {
 }
 
 /// Every device, in the order of reset.
-const ALL: [Dev; 17] = [
+const ALL: [Dev; 20] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
@@ -138,6 +166,9 @@ const ALL: [Dev; 17] = [
     Dev::PostPort,
     Dev::DebugExit,
     Dev::DebugCon,
+    Dev::Coprocessor,
+    Dev::FwCfg,
+    Dev::TestDevice,
 ];
 
 /// The device with this number.

@@ -47,8 +47,14 @@ pub enum Dev {
     DebugExit,
     /// Debug console.
     DebugCon,
+    /// `fw_cfg`.
+    FwCfg,
+    /// The device of test kernels.
+    TestDevice,
     /// Not a device: the queue of typed text, which has a timer.
     Typist,
+    /// Floating-point errors, port F0h.
+    Coprocessor,
 }
 
 impl Dev {
@@ -93,6 +99,8 @@ pub mod irq {
     pub const RTC: u8 = 8;
     /// PS/2 mouse.
     pub const MOUSE: u8 = 12;
+    /// Floating-point errors.
+    pub const FPU: u8 = 13;
 }
 
 /// What firmware steers PIRQ A–D to at power-on.
@@ -111,7 +119,7 @@ pub const FUNCTIONS: [(Bdf, Dev); 3] = [
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 19] = [
+pub const PORTS: [(u16, u16, Dev, u8); 21] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -122,6 +130,7 @@ pub const PORTS: [(u16, u16, Dev, u8); 19] = [
     (0x70, 2, Dev::Rtc, 0),
     (0x80, 1, Dev::PostPort, 0),
     (0x92, 1, Dev::SystemControlA, 0),
+    (0xf0, 1, Dev::Coprocessor, 0),
     (SMI_CMD, 2, Dev::AcpiPm, 2),
     (0x3b0, 0x30, Dev::Vga, 0),
     (COM1, 8, Dev::Serial, 0),
@@ -131,7 +140,19 @@ pub const PORTS: [(u16, u16, Dev, u8); 19] = [
     (RESET_PORT, 1, Dev::ResetControl, 0),
     (0xcfa, 6, Dev::PciHost, 0),
     (0xed, 1, Dev::PostPort, 0),
+    (0x510, 2, Dev::FwCfg, 0),
 ];
+
+/// Ports of the device of test kernels, where there is one: they come before the others.
+pub const TEST_PORTS: [(u16, u16, Dev, u8); 4] = [
+    (0xe0, 4, Dev::TestDevice, 0),
+    (0xe4, 4, Dev::TestDevice, 1),
+    (0xe8, 4, Dev::TestDevice, 2),
+    (0x2000, 24, Dev::TestDevice, 3),
+];
+
+/// Its memory.
+pub const TEST_MEMORY: u64 = 0xff00_0000;
 
 /// Ports that nobody answers and nobody wonders about: probed by every Linux boot (floppy, second to fourth serial
 /// port, ISA PnP, 8237, coprocessor reset, ELCR neighbours).
@@ -180,7 +201,7 @@ pub fn board(cpus: u8) -> Board {
             isa(IsaKind::Pit, &[(0x40, 4)], Some(irq::PIT)),
             isa(IsaKind::Speaker, &[(0x61, 1)], None),
             isa(IsaKind::Rtc, &[(0x70, 2)], Some(irq::RTC)),
-            isa(IsaKind::Fpu, &[(0xf0, 16)], Some(13)),
+            isa(IsaKind::Fpu, &[(0xf0, 16)], Some(irq::FPU)),
             isa(IsaKind::Keyboard, &[(0x60, 1), (0x64, 1)], Some(irq::KEYBOARD)),
             isa(IsaKind::Mouse, &[], Some(irq::MOUSE)),
             isa(IsaKind::Serial, &[(COM1, 8)], Some(irq::COM1)),

@@ -2,7 +2,7 @@
 
 use crate::boot;
 use crate::clock::{Clock, WallClock};
-use crate::config::{Boot, BuildError, ClockConfig, Config};
+use crate::config::{Boot, BuildError, ClockConfig, Config, Kernel};
 use crate::layout::Dev;
 use crate::world::{Unclaimed, World};
 use aero_bus::{PowerRequest, VmTime};
@@ -48,6 +48,8 @@ pub struct Stats {
     pub cpu: aero_cpu::Counters,
     /// Ports and pages that nothing answered.
     pub unclaimed: usize,
+    /// The last POST code.
+    pub post_code: u8,
 }
 
 /// In one call, idle time is jumped over so often at most: a guest that halts with interrupts off and a timer running
@@ -59,34 +61,48 @@ pub struct Machine {
     mem: GuestMemory,
     cpus: Vec<Cpu>,
     world: World,
-    boot: Boot,
+    /// What is started without firmware, and loaded again at a reset.
+    kernel: Option<Kernel>,
     fault: Option<String>,
 }
 
 impl Machine {
-    /// Builds a machine at power-on with its kernel loaded.
+    /// Builds a machine at power-on, with its kernel loaded or its firmware in place.
     ///
     /// # Errors
-    /// When there is no such memory, or the kernel or initrd cannot be loaded.
+    /// When there is no such memory, or the kernel, initrd or ROM cannot be loaded.
     pub fn new(config: Config, boot: Boot, wall: Box<dyn WallClock>) -> Result<Self, BuildError> {
         if let ClockConfig::Icount { mips } = config.clock
             && !(1..=100_000).contains(&mips)
         {
             return Err(BuildError::Mips(mips));
         }
-        let cpu =
-            CpuConfig { model: config.cpu.find()?, strict_msr: config.cpu.strict_msr, seed: config.rtc };
-        // A bad kernel is told before memory is asked for.
-        aero_firmware::linux::parse(&boot.kernel)?;
-        let mut mem = GuestMemory::new(config.memory, 1)?;
+        let cpu = CpuConfig {
+            model: config.cpu.find()?,
+            strict_msr: config.cpu.strict_msr,
+            hyperv: config.hyperv,
+            seed: config.rtc,
+        };
+        // A bad file is told before memory is asked for.
+        let (kernel, rom) = match boot {
+            Boot::Kernel(kernel) => {
+                boot::check(&kernel)?;
+                (Some(kernel), Vec::new())
+            }
+            Boot::Firmware(rom) => {
+                boot::check_firmware(&rom)?;
+                (None, rom)
+            }
+        };
+        let mut mem = GuestMemory::with_rom(config.memory, 1, &rom)?;
         let cpus = vec![Cpu::new(&mut mem, 0, cpu)];
         let world = World::new(&config, Clock::new(config.clock, wall), &mem);
-        let mut machine = Self { mem, cpus, world, boot, fault: None };
+        let mut machine = Self { mem, cpus, world, kernel, fault: None };
         machine.reset()?;
         Ok(machine)
     }
 
-    /// Power-on state, with the kernel loaded again. Virtual time and the instruction count go on.
+    /// Power-on state; a kernel that is started without firmware is loaded again. Virtual time and the instruction count go on.
     ///
     /// # Errors
     /// As for [`Machine::new`].
@@ -99,7 +115,11 @@ impl Machine {
             cpu.core.tsc_offset = aero_cpu::msr::ticks(now.0).wrapping_neg();
         }
         self.world.reset(&mut self.mem);
-        boot::load(&mut self.cpus, &mut self.mem, &self.boot)
+        if let Some(kernel) = &self.kernel {
+            self.world.leave_as_firmware_does(&mut self.mem);
+            boot::load(&mut self.cpus, &mut self.mem, kernel)?;
+        }
+        Ok(())
     }
 
     /// Runs at most `budget` instructions.
@@ -264,6 +284,7 @@ impl Machine {
             tlb_misses: cpu.tlb_misses(),
             cpu: cpu.core.counters,
             unclaimed: self.world.unclaimed().count(),
+            post_code: self.world.devices.post.code(),
         }
     }
 
@@ -293,9 +314,14 @@ impl Machine {
         self.world.devices.serial.take_output()
     }
 
-    /// What the guest wrote to the debug console since the last call.
-    pub fn take_debugcon(&mut self) -> Vec<u8> {
-        self.world.devices.debugcon.take_output()
+    /// What the guest wrote to debug console `n` ([`Config::debugcon`]) since the last call.
+    pub fn take_debugcon(&mut self, n: usize) -> Vec<u8> {
+        self.world.devices.debugcon.take_output(n)
+    }
+
+    /// The codes written to [`Config::post_port`] since the last call.
+    pub fn take_post_codes(&mut self) -> Vec<u8> {
+        self.world.devices.post.take_log()
     }
 
     /// The text on the screen: lines joined by newlines, trailing blanks trimmed. Empty without a VGA card.

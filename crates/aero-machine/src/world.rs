@@ -3,12 +3,13 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::devices::{Devices, Lines, dev_of};
-use crate::layout::{Dev, IOAPIC, PORTS, RESET_PORT, SILENT_PORTS, ioapic_pin};
+use crate::layout::{Dev, IOAPIC, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin};
 use crate::typist::Typist;
 use aero_bus::{At, Cx, Fabric, Mmio, PortIo, VmTime, Width};
+use aero_chipset::test_device::{MEMORY_SIZE, REGION_MEMORY};
 use aero_cpu::Bus;
 use aero_cpu::lapic::Icr;
-use aero_mem::{GuestMemory, VGA_WINDOW};
+use aero_mem::{Gpa, GuestMemory, VGA_WINDOW};
 use std::collections::BTreeSet;
 
 /// An access that no device claimed.
@@ -33,7 +34,9 @@ pub(crate) struct World {
     /// Interrupt commands of local APICs, delivered by the machine.
     pub ipis: Vec<Icr>,
     debug_exit: Option<u16>,
-    debugcon: Option<u16>,
+    debugcon: Vec<u16>,
+    post_port: Option<u16>,
+    test_device: bool,
     unclaimed: BTreeSet<Unclaimed>,
     /// The next timer when the processor was last entered: one armed before it asks for attention.
     horizon: Option<VmTime>,
@@ -53,7 +56,9 @@ impl World {
             typist: Typist::default(),
             ipis: Vec::new(),
             debug_exit: config.debug_exit,
-            debugcon: config.debugcon,
+            debugcon: config.debugcon.clone(),
+            post_port: config.post_port,
+            test_device: config.test_device,
             unclaimed: BTreeSet::new(),
             horizon: None,
             intr_rose: false,
@@ -66,6 +71,19 @@ impl World {
         self.ipis.clear();
         self.devices.reset(&mut self.fabric, mem);
         self.settle(mem);
+        self.map_memory(mem);
+    }
+
+    /// Without firmware: the board as it would leave it.
+    pub fn leave_as_firmware_does(&mut self, mem: &mut GuestMemory) {
+        self.devices.leave_as_firmware_does();
+        self.map_memory(mem);
+    }
+
+    /// Makes memory what the host bridge and the A20 gates say.
+    fn map_memory(&mut self, mem: &mut GuestMemory) {
+        self.devices.host_bridge.shadow().for_each(|(range, bank)| mem.set_banks(range, bank));
+        mem.set_a20(self.devices.system_control.a20() || self.devices.i8042.a20());
     }
 
     /// Accesses that nothing answered, each once.
@@ -121,6 +139,9 @@ impl World {
             for change in changes {
                 if change.line == self.lines.intr {
                     self.intr_rose |= change.level;
+                } else if let Some(n) = self.lines.high.iter().position(|l| *l == change.line) {
+                    let mut cx = Cx::new(&mut self.fabric, mem, Dev::IoApic.id());
+                    self.devices.ioapic.set_pin(&mut cx, 16 + n as u8, change.level);
                 } else if let Some(n) = self.lines.isa.iter().position(|l| *l == change.line) {
                     let n = n as u8;
                     let mut cx = Cx::new(&mut self.fabric, mem, Dev::Pic.id());
@@ -136,11 +157,15 @@ impl World {
         if self.debug_exit == Some(port) {
             return Some((Dev::DebugExit, At::new(0, 0)));
         }
-        if self.debugcon == Some(port) {
-            return Some((Dev::DebugCon, At::new(0, 0)));
+        if let Some(n) = self.debugcon.iter().position(|p| *p == port) {
+            return Some((Dev::DebugCon, At::new(n as u8, 0)));
         }
-        PORTS
-            .iter()
+        if self.post_port == Some(port) {
+            return Some((Dev::PostPort, At::new(1, 0)));
+        }
+        let test_ports = TEST_PORTS.iter().filter(|_| self.test_device);
+        test_ports
+            .chain(&PORTS)
             .find(|(first, count, ..)| port.wrapping_sub(*first) < *count)
             .map(|(first, _, dev, region)| (*dev, At::new(*region, u64::from(port - first))))
             .map(|(dev, at)| match dev {
@@ -190,6 +215,9 @@ impl World {
         if !matches!(done, Some(Ok(()))) {
             self.miss(Unclaimed::Port(port), width);
         }
+        if matches!(dev, Dev::SystemControlA | Dev::I8042) {
+            self.map_memory(mem);
+        }
     }
 
     fn config_write(
@@ -201,12 +229,18 @@ impl World {
         if let Some((dev, function)) = self.devices.function(access.bdf) {
             function.config().write(access.register, access.to_dword(value), access.enables);
             function.config_written(&mut Cx::new(&mut self.fabric, mem, dev.id()), access.register);
+            if dev == Dev::HostBridge {
+                self.map_memory(mem);
+            }
         }
     }
 
-    fn memory_owner(gpa: u64) -> Option<(Dev, At)> {
+    fn memory_owner(&self, gpa: u64) -> Option<(Dev, At)> {
         if VGA_WINDOW.contains(&gpa) {
             return Some((Dev::Vga, At::new(aero_gpu::REGION_MEMORY, gpa - VGA_WINDOW.start)));
+        }
+        if self.test_device && (TEST_MEMORY..TEST_MEMORY + MEMORY_SIZE).contains(&gpa) {
+            return Some((Dev::TestDevice, At::new(REGION_MEMORY, gpa - TEST_MEMORY)));
         }
         (IOAPIC..IOAPIC + 0x1000).contains(&gpa).then(|| (Dev::IoApic, At::new(0, gpa - IOAPIC)))
     }
@@ -232,7 +266,7 @@ impl Bus for World {
         self.sync(when);
         let width = width_of(len);
         let page = Unclaimed::Memory(gpa & !0xfff);
-        let Some((dev, at)) = Self::memory_owner(gpa) else { return self.miss(page, width) };
+        let Some((dev, at)) = self.memory_owner(gpa) else { return self.miss(page, width) };
         let mut cx = Cx::new(&mut self.fabric, mem, dev.id());
         let answer = self.devices.get(dev).and_then(|d| d.mmio()).map(|m| Mmio::read(m, &mut cx, at, width));
         self.settle(mem);
@@ -246,7 +280,11 @@ impl Bus for World {
         self.sync(when);
         let width = width_of(len);
         let page = Unclaimed::Memory(gpa & !0xfff);
-        let Some((dev, at)) = Self::memory_owner(gpa) else {
+        if mem.offset_of(Gpa(gpa)).is_some() {
+            // ROM, or RAM that the host bridge has write-protected.
+            return;
+        }
+        let Some((dev, at)) = self.memory_owner(gpa) else {
             self.miss(page, width);
             return;
         };
@@ -273,6 +311,16 @@ impl Bus for World {
         self.settle(mem);
     }
 
+    fn set_ferr(&mut self, mem: &mut GuestMemory, when: u64, asserted: bool) {
+        self.sync(when);
+        self.devices.coprocessor.set_ferr(&mut Cx::new(&mut self.fabric, mem, Dev::Coprocessor.id()), asserted);
+        self.settle(mem);
+    }
+
+    fn ignne(&self) -> bool {
+        self.devices.coprocessor.ignne()
+    }
+
     fn now(&mut self, when: u64) -> u64 {
         self.sync(when).0
     }
@@ -295,6 +343,11 @@ impl Bus for World {
             (None, _) => false,
         };
         self.intr_rose || earlier || !self.ipis.is_empty() || self.fabric.has_work()
+    }
+
+    fn request_reset(&mut self) {
+        // As the reset port does.
+        self.fabric.request(aero_bus::PowerRequest::Reset);
     }
 
     fn send_ipi(&mut self, icr: Icr) {

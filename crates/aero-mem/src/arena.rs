@@ -38,20 +38,23 @@ pub struct Layout {
     pub vcpus: u32,
     /// TLBs of processor 0, in the order of [`TlbKind`]; the others follow.
     pub tlbs: u32,
-    /// A `u64` per RAM page: bit *n* is set while bytes `64n..64n+64` of the page hold decoded code.
+    /// A `u64` per page of RAM and ROM: bit *n* is set while bytes `64n..64n+64` of the page hold decoded code.
     pub code_map: u32,
-    /// A `u32` per RAM page, bumped when code in it is overwritten.
+    /// A `u32` per page of RAM and ROM, bumped when code in it is overwritten.
     pub page_versions: u32,
     /// Guest RAM, contiguous.
     pub ram: u32,
+    /// The firmware's ROM, behind RAM.
+    pub rom: u32,
     /// The end of the arena.
     pub end: u64,
 }
 
 impl Layout {
-    /// Lays out an arena that begins at offset `start` for `ram` bytes of guest RAM and `vcpus` processors.
-    pub(crate) fn new(start: u32, ram: u64, vcpus: u32) -> Self {
-        let pages = ram.div_ceil(PAGE_SIZE);
+    /// Lays out an arena that begins at offset `start` for `ram` bytes of guest RAM, `rom` bytes of ROM and `vcpus`
+    /// processors.
+    pub(crate) fn new(start: u32, ram: u64, rom: u64, vcpus: u32) -> Self {
+        let pages = ram.div_ceil(PAGE_SIZE) + rom.div_ceil(PAGE_SIZE);
         let guard = align_up(u64::from(start));
         let vcpus_at = guard + PAGE_SIZE;
         let tlbs = vcpus_at + u64::from(VCPU_STATE_SIZE) * u64::from(vcpus);
@@ -65,6 +68,7 @@ impl Layout {
             code_map: code_map as u32,
             page_versions: page_versions as u32,
             ram: ram_at as u32,
+            rom: (ram_at + align_up(ram)) as u32,
             end: ram_at + pages * PAGE_SIZE,
         }
     }
@@ -80,6 +84,7 @@ impl Layout {
     }
 }
 
+/// The next page boundary.
 fn align_up(n: u64) -> u64 {
     n.next_multiple_of(PAGE_SIZE)
 }

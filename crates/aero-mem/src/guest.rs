@@ -1,6 +1,13 @@
-//! Guest RAM as devices, loaders and the processor's slow path see it.
+//! Guest memory as devices, loaders and the processor's slow path see it.
 //!
-//! RAM begins at 0, runs to [`LOW_RAM_END`] at most, and continues at 4 GiB. The legacy video window is never RAM.
+//! RAM begins at 0, runs to [`LOW_RAM_END`] at most, and continues at 4 GiB. A machine with firmware has its ROM right
+//! below 4 GiB, backed by memory like RAM so that code runs from it, and read-only. Between A0000h and 1 MiB lie
+//! *banks* of 16 KiB that the chipset switches one by one, for reads and for writes: to RAM, or to the bus, where the
+//! end of the ROM shows through below 1 MiB and the rest is device memory. [`GuestMemory::offset_of`] answers for
+//! reads, [`GuestMemory::write_offset_of`] for writes; they differ only there and in ROM.
+//!
+//! The A20 gate takes part too: while it is closed, address bit 20 reads as zero. Whatever changes where an address
+//! leads moves [`GuestMemory::map_version`] on; a processor that sees it change drops its translations.
 
 use crate::arena::{Arena, ArenaPtr, Layout};
 use crate::{Gpa, PAGE_SIZE};
@@ -12,10 +19,41 @@ pub const LOW_RAM_END: u64 = 0xC000_0000;
 /// The most guest RAM that fits in an arena of 32-bit offsets together with the tables.
 pub const MAX_RAM: u64 = 3584 << 20;
 
-/// The legacy video window: device memory whatever lies beneath.
+/// The legacy video window: device memory whatever lies beneath, unless the chipset opens its banks.
 pub const VGA_WINDOW: Range<u64> = 0xA_0000..0xC_0000;
 
+/// The first megabyte's end, which is switched in banks.
+pub const BANKED: Range<u64> = 0xA_0000..0x10_0000;
+
+/// Bytes of a bank.
+pub const BANK_SIZE: u64 = 16 << 10;
+
+const BANKS: usize = ((BANKED.end - BANKED.start) / BANK_SIZE) as usize;
+
+/// So much of the ROM's end shows below 1 MiB.
+const ROM_BELOW_1_MIB: u64 = 128 << 10;
+
+/// The largest ROM.
+pub const MAX_ROM: u64 = 16 << 20;
+
 const HIGH_RAM: u64 = 1 << 32;
+const A20: u64 = 1 << 20;
+
+/// Where reads and writes of one bank go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Bank {
+    /// Reads see RAM; otherwise the bus.
+    pub read_ram: bool,
+    /// Writes go to RAM; otherwise to the bus.
+    pub write_ram: bool,
+}
+
+impl Bank {
+    /// RAM like any other.
+    pub const RAM: Self = Self { read_ram: true, write_ram: true };
+    /// Nothing but the bus.
+    pub const BUS: Self = Self { read_ram: false, write_ram: false };
+}
 
 /// The host gave no memory for the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +93,16 @@ impl core::fmt::Display for Unmapped {
 
 impl core::error::Error for Unmapped {}
 
-/// Guest RAM and the tables beside it.
+/// Guest memory and the tables beside it.
 pub struct GuestMemory {
     arena: Arena,
     layout: Layout,
     ram: u64,
+    rom: u64,
+    banks: [Bank; BANKS],
+    /// Address bits that get through the A20 gate.
+    gate: u64,
+    map_version: u32,
     modified_code: Vec<u32>,
 }
 
@@ -69,14 +112,69 @@ impl GuestMemory {
     /// # Errors
     /// When the size is outside 1 MiB..=[`MAX_RAM`] or the host refuses it.
     pub fn new(ram: u64, vcpus: u32) -> Result<Self, AllocError> {
+        Self::with_rom(ram, vcpus, &[])
+    }
+
+    /// The same with a ROM below 4 GiB. Its size is a multiple of a page, at most [`MAX_ROM`]; the caller checks.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::new`].
+    pub fn with_rom(ram: u64, vcpus: u32, rom: &[u8]) -> Result<Self, AllocError> {
         let refused = AllocError { ram };
+        let rom_len = rom.len() as u64;
+        assert!(rom_len.is_multiple_of(PAGE_SIZE) && rom_len <= MAX_ROM, "the ROM's size was checked");
         if !(1 << 20..=MAX_RAM).contains(&ram) {
             return Err(refused);
         }
         let ram = ram.next_multiple_of(PAGE_SIZE);
-        let bytes = Layout::new(0, ram, vcpus).end + PAGE_SIZE;
+        let bytes = Layout::new(0, ram, rom_len, vcpus).end + PAGE_SIZE;
         let (arena, start) = Arena::new(bytes).ok_or(refused)?;
-        Ok(Self { arena, layout: Layout::new(start, ram, vcpus), ram, modified_code: Vec::new() })
+        let layout = Layout::new(start, ram, rom_len, vcpus);
+        // SAFETY: the layout has `rom.len()` bytes at `rom`.
+        unsafe { arena.base.at::<u8>(layout.rom.into()).copy_from_nonoverlapping(rom.as_ptr(), rom.len()) }
+        let mut memory = Self {
+            arena,
+            layout,
+            ram,
+            rom: rom_len,
+            banks: [Bank::BUS; BANKS],
+            gate: u64::MAX,
+            map_version: 0,
+            modified_code: Vec::new(),
+        };
+        memory.set_banks(VGA_WINDOW.end..BANKED.end, Bank::RAM);
+        Ok(memory)
+    }
+
+    /// Switches the banks that `range` covers, all of it between A0000h and 1 MiB.
+    pub fn set_banks(&mut self, range: Range<u64>, to: Bank) {
+        let bank = |at: u64| (at.clamp(BANKED.start, BANKED.end) - BANKED.start) / BANK_SIZE;
+        let banks = &mut self.banks[bank(range.start) as usize..bank(range.end) as usize];
+        if banks.iter().any(|bank| *bank != to) {
+            banks.fill(to);
+            self.map_version = self.map_version.wrapping_add(1);
+        }
+    }
+
+    /// Opens or closes the A20 gate.
+    pub fn set_a20(&mut self, open: bool) {
+        let gate = if open { u64::MAX } else { !A20 };
+        if gate != self.gate {
+            self.gate = gate;
+            self.map_version = self.map_version.wrapping_add(1);
+        }
+    }
+
+    /// `gpa` behind the A20 gate.
+    #[inline]
+    pub fn gated(&self, gpa: Gpa) -> Gpa {
+        Gpa(gpa.0 & self.gate)
+    }
+
+    /// Counts changes of where addresses lead.
+    #[inline]
+    pub fn map_version(&self) -> u32 {
+        self.map_version
     }
 
     /// Where everything lies.
@@ -104,14 +202,32 @@ impl GuestMemory {
         self.ram - self.low_ram()
     }
 
-    /// The arena offset of a RAM byte, `None` for device memory and holes.
+    /// The arena offset of the byte that a read of `gpa` sees, `None` for device memory and holes.
     #[inline]
     pub fn offset_of(&self, gpa: Gpa) -> Option<u32> {
-        let at = gpa.0;
+        let at = self.gated(gpa).0;
+        if BANKED.contains(&at) && !self.bank(at).read_ram {
+            return self.rom_below_1_mib(at);
+        }
+        self.ram_offset(at).or_else(|| self.rom_at_top(at))
+    }
+
+    /// The arena offset of the byte that a write of `gpa` changes, `None` for device memory, holes and ROM.
+    #[inline]
+    pub fn write_offset_of(&self, gpa: Gpa) -> Option<u32> {
+        let at = self.gated(gpa).0;
+        if BANKED.contains(&at) && !self.bank(at).write_ram {
+            return None;
+        }
+        self.ram_offset(at)
+    }
+
+    fn bank(&self, at: u64) -> Bank {
+        self.banks[((at - BANKED.start) / BANK_SIZE) as usize]
+    }
+
+    fn ram_offset(&self, at: u64) -> Option<u32> {
         let within = if at < self.low_ram() {
-            if VGA_WINDOW.contains(&at) {
-                return None;
-            }
             at
         } else if at >= HIGH_RAM && at - HIGH_RAM < self.high_ram() {
             at - HIGH_RAM + self.low_ram()
@@ -121,7 +237,17 @@ impl GuestMemory {
         Some((u64::from(self.layout.ram) + within) as u32)
     }
 
-    /// The number of the RAM page that an arena offset lies in: the index of the code map and of page versions.
+    fn rom_at_top(&self, at: u64) -> Option<u32> {
+        let from_end = HIGH_RAM.checked_sub(at).filter(|n| (1..=self.rom).contains(n))?;
+        Some((u64::from(self.layout.rom) + self.rom - from_end) as u32)
+    }
+
+    fn rom_below_1_mib(&self, at: u64) -> Option<u32> {
+        let from_end = BANKED.end - at;
+        (from_end <= ROM_BELOW_1_MIB).then(|| self.rom_at_top(HIGH_RAM - from_end))?
+    }
+
+    /// The number of the page of RAM or ROM that an arena offset lies in: the index of the code map and of page versions.
     #[inline]
     pub fn page_of(&self, offset: u32) -> u32 {
         (offset - self.layout.ram) >> 12
@@ -135,7 +261,7 @@ impl GuestMemory {
         for (at, range) in pages(gpa, into.len()) {
             let offset = self.offset_of(at).ok_or(Unmapped(at))?;
             let into = &mut into[range];
-            // SAFETY: `pages` keeps each piece inside one page, and `offset_of` said that the page is RAM.
+            // SAFETY: `pages` keeps each piece inside one page, and `offset_of` said that the page is memory.
             unsafe {
                 self.arena
                     .base
@@ -152,7 +278,7 @@ impl GuestMemory {
     /// At the first byte that is not RAM; bytes before it have been written.
     pub fn write(&mut self, gpa: Gpa, from: &[u8]) -> Result<(), Unmapped> {
         for (at, range) in pages(gpa, from.len()) {
-            let offset = self.offset_of(at).ok_or(Unmapped(at))?;
+            let offset = self.write_offset_of(at).ok_or(Unmapped(at))?;
             let from = &from[range];
             // SAFETY: as in `read`.
             unsafe {
@@ -181,7 +307,7 @@ impl GuestMemory {
     pub fn read_offset(&self, at: u32, into: &mut [u8]) {
         let inside = at >= self.layout.ram && u64::from(at) + into.len() as u64 <= self.layout.end;
         if inside {
-            // SAFETY: the bytes lie in guest RAM.
+            // SAFETY: the bytes lie in guest RAM or ROM.
             unsafe {
                 self.arena.base.at::<u8>(u64::from(at)).copy_to_nonoverlapping(into.as_mut_ptr(), into.len())
             }
@@ -191,7 +317,7 @@ impl GuestMemory {
     /// The granules of RAM page `page` that hold decoded code.
     #[inline]
     pub fn code_map(&self, page: u32) -> u64 {
-        // SAFETY: the map has an entry for every RAM page.
+        // SAFETY: the map has an entry for every page.
         unsafe { self.arena.base.read(u64::from(self.layout.code_map) + u64::from(page) * 8) }
     }
 
@@ -204,7 +330,7 @@ impl GuestMemory {
 
     /// How often code in RAM page `page` was overwritten.
     pub fn page_version(&self, page: u32) -> u32 {
-        // SAFETY: there is a version for every RAM page.
+        // SAFETY: there is a version for every page.
         unsafe { self.arena.base.read(u64::from(self.layout.page_versions) + u64::from(page) * 4) }
     }
 
@@ -221,7 +347,7 @@ impl GuestMemory {
     #[cold]
     fn bump_version(&mut self, page: u32) {
         let version = self.page_version(page).wrapping_add(1);
-        // SAFETY: there is a version for every RAM page.
+        // SAFETY: there is a version for every page.
         unsafe { self.arena.base.write(u64::from(self.layout.page_versions) + u64::from(page) * 4, version) }
         self.set_code_map(page, 0);
         self.modified_code.push(page);
@@ -298,6 +424,59 @@ mod tests {
         assert_eq!(granules(0, 4096), u64::MAX);
         assert_eq!(granules(63, 2), 0b11);
         assert_eq!(granules(4095, 1), 1 << 63);
+    }
+
+    /// A ROM of 192 KiB whose pages hold their numbers.
+    fn with_rom() -> GuestMemory {
+        let rom: Vec<u8> = (0..192 << 10).map(|at| (at >> 12) as u8).collect();
+        GuestMemory::with_rom(2 << 20, 1, &rom).expect("2 MiB and a ROM")
+    }
+
+    #[test]
+    fn rom_lies_below_4_gib_and_its_end_below_1_mib_while_the_banks_show_the_bus() {
+        let mut m = with_rom();
+        let byte = |m: &GuestMemory, at: u64| m.read_array::<1>(Gpa(at)).map(|[b]| b);
+        assert_eq!((byte(&m, 0xffff_ffff), byte(&m, 0xfffd_0000)), (Ok(47), Ok(0)));
+        assert!(byte(&m, 0xfffc_ffff).is_err());
+        assert_eq!(byte(&m, 0xf_ffff), Ok(0), "RAM until the banks are switched");
+        m.set_banks(0xc_0000..0x10_0000, Bank::BUS);
+        assert_eq!((byte(&m, 0xf_ffff), byte(&m, 0xe_0000)), (Ok(47), Ok(16)));
+        assert!(byte(&m, 0xd_ffff).is_err());
+    }
+
+    #[test]
+    fn writes_to_rom_are_refused_and_shadowed_banks_take_them() {
+        let mut m = with_rom();
+        m.set_banks(0xc_0000..0x10_0000, Bank::BUS);
+        assert!(m.write(Gpa(0xffff_f000), &[1]).is_err() && m.write(Gpa(0xf_f000), &[1]).is_err());
+        m.set_banks(0xf_c000..0x10_0000, Bank { read_ram: false, write_ram: true });
+        m.write(Gpa(0xf_f000), &[1]).expect("RAM under the ROM");
+        assert_eq!(m.read_array(Gpa(0xf_f000)), Ok([47]));
+        m.set_banks(0xf_c000..0x10_0000, Bank { read_ram: true, write_ram: false });
+        assert_eq!(m.read_array(Gpa(0xf_f000)), Ok([1]));
+        assert!(m.write(Gpa(0xf_f000), &[2]).is_err());
+    }
+
+    #[test]
+    fn closed_a20_gate_folds_odd_megabytes_onto_even_ones() {
+        let mut m = memory();
+        m.write(Gpa(0x10_0010), &[7]).expect("RAM");
+        let before = m.map_version();
+        m.set_a20(false);
+        assert_ne!(m.map_version(), before);
+        m.write(Gpa(0x10_0010), &[9]).expect("RAM");
+        assert_eq!(m.read_array(Gpa(0x10)), Ok([9]));
+        m.set_a20(true);
+        assert_eq!(m.read_array(Gpa(0x10_0010)), Ok([7]));
+    }
+
+    #[test]
+    fn map_version_moves_only_when_something_changes() {
+        let mut m = memory();
+        let before = m.map_version();
+        m.set_banks(0xc_0000..0x10_0000, Bank::RAM);
+        m.set_a20(true);
+        assert_eq!(m.map_version(), before);
     }
 
     #[test]

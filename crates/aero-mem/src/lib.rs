@@ -22,7 +22,10 @@ mod arena;
 mod guest;
 
 pub use arena::{ArenaPtr, Layout, TLB_ENTRIES, TlbKind, VCPU_STATE_SIZE};
-pub use guest::{AllocError, GuestMemory, LOW_RAM_END, MAX_RAM, Unmapped, VGA_WINDOW, granules};
+pub use guest::{
+    AllocError, BANK_SIZE, BANKED, Bank, GuestMemory, LOW_RAM_END, MAX_RAM, MAX_ROM, Unmapped, VGA_WINDOW,
+    granules,
+};
 
 /// Bytes in a page, as the arena, the MMU and the code map count them.
 pub const PAGE_SIZE: u64 = 4096;

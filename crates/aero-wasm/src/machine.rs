@@ -3,7 +3,7 @@
 use crate::host::BrowserClock;
 use crate::slice;
 use aero_gpu::Frame;
-use aero_machine::{Boot, Config, Exit};
+use aero_machine::{Boot, Config, Exit, Kernel};
 use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -50,8 +50,8 @@ impl Machine {
     ) -> Result<Machine, JsError> {
         let config: Config =
             serde_json::from_str(config).map_err(|e| JsError::new(&format!("machine configuration: {e}")))?;
-        let machine =
-            aero_machine::Machine::new(config, Boot { kernel, initrd, append }, Box::new(BrowserClock))?;
+        let kernel = Kernel::linux(kernel, initrd, append);
+        let machine = aero_machine::Machine::new(config, Boot::Kernel(kernel), Box::new(BrowserClock))?;
         Ok(Self { machine, frame: Frame::default(), idle_ms: 0.0, exit_value: 0, fault: String::new() })
     }
 
@@ -130,7 +130,7 @@ impl Machine {
 
     /// Bytes written to the debug console port since the last call.
     pub fn take_debugcon(&mut self) -> Vec<u8> {
-        self.machine.take_debugcon()
+        self.machine.take_debugcon(0)
     }
 
     /// The text screen, lines joined by line feeds.

@@ -43,6 +43,8 @@ pub struct Present {
     pub processors: u8,
     /// IA32_APIC_BASE.EN: CPUID hides an APIC that is switched off.
     pub apic_enabled: bool,
+    /// The hypervisor interface is there.
+    pub hypervisor: bool,
     /// CR4.OSXSAVE.
     pub osxsave: bool,
     /// CR4.PKE.
@@ -135,8 +137,8 @@ impl Model {
         let mut l = self.facts(leaf, subleaf, now);
         for feature in Feature::ALL {
             let place = feature.place();
-            if self.features.has(*feature) && (place.leaf, place.subleaf) == (leaf, subleaf_of(leaf, subleaf))
-            {
+            let has = self.features.has(*feature) || now.hypervisor && *feature == Feature::Hypervisor;
+            if has && (place.leaf, place.subleaf) == (leaf, subleaf_of(leaf, subleaf)) {
                 *l.register(place.register) |= 1 << place.bit;
             }
         }
@@ -148,6 +150,9 @@ impl Model {
 
     /// All but the features.
     fn facts(&self, leaf: u32, subleaf: u32, now: &Present) -> Leaf {
+        if let (true, 0x4000_0000..=0x4000_00ff) = (now.hypervisor, leaf) {
+            return hypervisor(leaf, now);
+        }
         if leaf < 0x8000_0000 && leaf > self.max_leaf {
             // Intel processors answer leaves beyond the last basic one with the last basic leaf's data; zeros are
             // what every guest that checks the maximum first can tell apart from nothing.
@@ -164,6 +169,8 @@ impl Model {
             // Descriptor byte FFh: no descriptors here, see leaf 4.
             2 => Leaf { eax: 0x00ff_ff01, ..Leaf::default() },
             4 => cache(subleaf),
+            // The line that MONITOR watches, and no extensions.
+            5 if self.features.has(Feature::Monitor) => Leaf { eax: 64, ebx: 64, ..Leaf::default() },
             7 if subleaf == 0 => Leaf { ecx: u32::from(now.ospke) << 4, ..Leaf::default() },
             0x0b => topology(subleaf, now.apic_id),
             0x8000_0000 => Leaf { eax: 0x8000_0008, ..Leaf::default() },
@@ -208,6 +215,29 @@ fn cache(subleaf: u32) -> Leaf {
     Leaf { eax: 1 << 8 | level << 5 | kind, ebx: (ways - 1) << 22 | 63, ecx: sets - 1, edx: 0 }
 }
 
+/// What Windows asks a hypervisor (Hypervisor Top Level Functional Specification, 2.4). Leaf 40000082h must be zeros:
+/// the 6.1 kernel reads it whatever the maximum says.
+fn hypervisor(leaf: u32, now: &Present) -> Leaf {
+    /// Registers that may be used: reference counter, local APIC, hypercall page, processor number, reset, reference
+    /// page, frequencies.
+    const PRIVILEGES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 11;
+    /// The frequency registers exist.
+    const FREQUENCIES: u32 = 1 << 8;
+    /// Worth using: registers for EOI, ICR and TPR; the reset register; no watchdog on clock interrupts.
+    const ADVICE: u32 = 1 << 3 | 1 << 4 | 1 << 5;
+    let word = |s: &[u8; 4]| u32::from_le_bytes(*s);
+    match leaf {
+        0x4000_0000 => Leaf { eax: 0x4000_0005, ebx: word(b"Micr"), ecx: word(b"osof"), edx: word(b"t Hv") },
+        0x4000_0001 => Leaf { eax: word(b"Hv#1"), ..Leaf::default() },
+        // Build 7601 of version 6.1.
+        0x4000_0002 => Leaf { eax: 7601, ebx: 6 << 16 | 1, ..Leaf::default() },
+        0x4000_0003 => Leaf { eax: PRIVILEGES, edx: FREQUENCIES, ..Leaf::default() },
+        0x4000_0004 => Leaf { eax: ADVICE, ebx: u32::MAX, ..Leaf::default() },
+        0x4000_0005 => Leaf { eax: now.processors.into(), ebx: now.processors.into(), ..Leaf::default() },
+        _ => Leaf::default(),
+    }
+}
+
 /// One thread, one core.
 fn topology(subleaf: u32, apic_id: u8) -> Leaf {
     let kind = match subleaf {
@@ -247,6 +277,33 @@ mod tests {
         let l3 = win7(4, 3);
         assert_eq!(((l3.ebx >> 22) + 1) * ((l3.ebx & 0xfff) + 1) * (l3.ecx + 1), 8 << 20);
         assert_eq!(win7(4, 4).eax & 31, 0);
+    }
+
+    #[test]
+    fn hypervisor_leaves_come_with_the_switch() {
+        let on = Present { hypervisor: true, processors: 1, ..Present::default() };
+        assert_eq!((WIN7.leaf(1, 0, &on).ecx >> 31, win7(1, 0).ecx >> 31), (1, 0));
+        let l = WIN7.leaf(0x4000_0000, 0, &on);
+        let text: Vec<u8> = [l.ebx, l.ecx, l.edx].into_iter().flat_map(u32::to_le_bytes).collect();
+        assert_eq!((l.eax, &text[..]), (0x4000_0005, &b"Microsoft Hv"[..]));
+        assert_eq!(WIN7.leaf(0x4000_0001, 0, &on).eax, 0x3123_7648);
+        assert_eq!(WIN7.leaf(0x4000_0082, 0, &on), Leaf::default());
+        assert_eq!(win7(0x4000_0000, 0), Leaf::default());
+    }
+
+    /// `win7-platform-contract` §1.1: the x64 kernel stops with 5Dh without these.
+    #[test]
+    fn every_model_has_what_the_6_1_kernel_insists_on() {
+        let now = Present { apic_enabled: true, processors: 1, ..Present::default() };
+        for model in MODELS {
+            assert_eq!(model.leaf(1, 0, &now).edx & 0x0789_f3fd, 0x0789_f3fd, "{}", model.name);
+            assert_eq!(model.leaf(0x8000_0001, 0, &now).edx & 0x2010_0800, 0x2010_0800);
+            // No debug store, one logical processor.
+            assert_eq!(model.leaf(1, 0, &now).edx & (1 << 21 | 1 << 28), 0);
+            assert_eq!(model.leaf(6, 0, &now).ecx & 2, 0);
+        }
+        assert_eq!(win7(1, 0).ecx & (1 << 21 | 1 << 26 | 1 << 28), 0, "no x2APIC, XSAVE, AVX");
+        assert_eq!(win7(7, 0).ebx, 1 << 9, "ERMS alone");
     }
 
     #[test]

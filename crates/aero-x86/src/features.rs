@@ -247,8 +247,6 @@ fn required(feature: CpuidFeature) -> u128 {
         C::XSAVEC => bit(Feature::Xsavec),
         C::XSAVES => bit(Feature::Xsaves),
         C::LZCNT => bit(Feature::Lzcnt),
-        // Decoded as hint NOPs, whatever CPUID says: the 6.1 kernel executes PREFETCHW freely.
-        C::PREFETCHW | C::PREFETCHWT1 | C::D3NOW => 0,
         C::SYSCALL => bit(Feature::Syscall),
         C::RDTSCP => bit(Feature::Rdtscp),
         _ => NEVER,

@@ -45,7 +45,8 @@ pub struct Mem {
     pub segment: u8,
     /// Displacement. RIP-relative: from the start of this instruction.
     pub disp: i64,
-    /// Bytes accessed, 0 where the operand has no fixed size.
+    /// Bytes accessed, 0 where the operand has no fixed size. With a vector index (gathers; `index` is then the
+    /// number of a vector register) bytes of the index register.
     pub size: u8,
 }
 
@@ -161,7 +162,8 @@ pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, 
             _ => DecodeError::Invalid,
         });
     }
-    if !features.has_all(Features::required(raw.code().cpuid_features())) {
+    let hint = raw.mnemonic() == Mnemonic::Reservednop;
+    if !hint && !features.has_all(Features::required(raw.code().cpuid_features())) {
         return Err(DecodeError::Invalid);
     }
     let prefixes = Prefixes::scan(&bytes[..raw.len()], size);
@@ -188,10 +190,15 @@ pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, 
     Ok(insn)
 }
 
-/// Without their features LZCNT and TZCNT are BSR and BSF with a prefix that is ignored.
+/// Without their features LZCNT and TZCNT are BSR and BSF with a prefix that is ignored, and LAHF and SAHF do not exist
+/// in 64-bit code. 0F0D and 0F18 to 0F1F are hints that may always be ignored: prefetches, CLDEMOTE, and ENDBR and RDSSP
+/// as long as CET is off (Intel SDM vol. 2B, NOP).
 fn options(features: Features) -> u32 {
     let unless = |feature, option| if features.has(feature) { DecoderOptions::NONE } else { option };
-    unless(Feature::Bmi1, DecoderOptions::NO_MPFX_0FBC) | unless(Feature::Lzcnt, DecoderOptions::NO_MPFX_0FBD)
+    DecoderOptions::FORCE_RESERVED_NOP
+        | unless(Feature::Bmi1, DecoderOptions::NO_MPFX_0FBC)
+        | unless(Feature::Lzcnt, DecoderOptions::NO_MPFX_0FBD)
+        | unless(Feature::LahfLm, DecoderOptions::NO_LAHF_SAHF_64)
 }
 
 /// Whether an instruction does not end within `bytes`. The decoder calls one that goes on after its 15th byte invalid;
@@ -347,14 +354,14 @@ fn memory_segment(raw: &Instruction, size: CodeSize) -> u8 {
 
 fn memory(raw: &Instruction, size: CodeSize) -> Mem {
     let rip_relative = raw.is_ip_rel_memory_operand();
-    let base = raw.memory_base();
+    let (base, index) = (raw.memory_base(), raw.memory_index());
     Mem {
         base: if rip_relative { slot::BLOCK } else { register_slot(base) },
-        index: register_slot(raw.memory_index()),
+        index: register_slot(index),
         scale: raw.memory_index_scale().trailing_zeros() as u8,
         segment: memory_segment(raw, size),
         disp: displacement(raw, base),
-        size: raw.memory_size().size().min(255) as u8,
+        size: if raw.is_vsib() { index.size() } else { raw.memory_size().size() }.min(255) as u8,
     }
 }
 

@@ -5,11 +5,13 @@
 //! relative to the **start** of the instruction. The decoder behind it is `iced-x86`; its [`Mnemonic`] is re-exported
 //! because it is the field's own vocabulary.
 //!
-//! [`features`] is the table of processor features, [`cpuid`] holds the CPUID models as data.
+//! [`features`] is the table of processor features, [`cpuid`] holds the CPUID models as data, [`undefined`] tells which
+//! results mean nothing.
 
 pub mod cpuid;
 pub mod features;
 mod insn;
+pub mod undefined;
 
 pub use features::{Feature, Features};
 pub use iced_x86::Mnemonic;

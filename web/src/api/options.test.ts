@@ -37,7 +37,7 @@ describe("machineConfig", () => {
       clock: { kind: "realtime" },
       rtc: 5,
       debug_exit: null,
-      debugcon: null,
+      debugcon: [],
       vga: true,
     });
   });

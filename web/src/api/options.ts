@@ -57,7 +57,7 @@ export function machineConfig(options: Omit<AeroOptions, "container" | "kernel">
     clock,
     ...(rtc !== undefined && { rtc }),
     debug_exit: null,
-    debugcon: null,
+    debugcon: [],
     vga: true,
   };
 }

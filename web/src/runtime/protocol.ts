@@ -11,7 +11,7 @@ export interface MachineConfig {
   /** What the RTC shows at power-on, in seconds since 1970; without it the date of repeatable runs. */
   rtc?: number;
   debug_exit: number | null;
-  debugcon: number | null;
+  debugcon: number[];
   vga: boolean;
 }
 

@@ -16,7 +16,22 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::guests::{cache, debian, source, write_whole};
 
-const SOURCES: &[&str] = &["gbench.h", "gbench.c", "integer.c", "memory.c", "float.c", "system.c"];
+/// A program of ours for guests: its name, its folder, its files.
+struct Sources {
+    name: &'static str,
+    folder: &'static str,
+    files: &'static [&'static str],
+}
+
+const BENCH: Sources = Sources {
+    name: "gbench",
+    folder: "bench/guest-bench",
+    files: &["gbench.h", "gbench.c", "integer.c", "memory.c", "float.c", "system.c"],
+};
+
+/// Checks of floating-point arithmetic that print the same on every right processor.
+const CHECK: Sources = Sources { name: "fpcheck", folder: "bench/fpcheck", files: &["fpcheck.c"] };
+
 const COMMON_FLAGS: &str = "-O2 -static -s -fno-tree-vectorize -fno-pie -no-pie -Wall -Wextra";
 
 /// Tests whose instructions are the program's own; the rest is the kernel's or the C library's work.
@@ -43,16 +58,28 @@ fn flags(kit: &str) -> Result<&'static str> {
 /// # Errors
 /// When the kit is unknown or the compiler fails.
 pub fn build(kit: &str) -> Result<PathBuf> {
+    build_program(&BENCH, kit)
+}
+
+/// Compiles the floating-point checks for a kit's processor.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_check(kit: &str) -> Result<PathBuf> {
+    build_program(&CHECK, kit)
+}
+
+fn build_program(program: &Sources, kit: &str) -> Result<PathBuf> {
     let flags = flags(kit)?;
-    let place = folder()?.join(format!("gbench-{kit}"));
-    let stamp = stamp(flags)?;
+    let place = folder()?.join(format!("{}-{kit}", program.name));
+    let stamp = program.stamp(flags)?;
     let stamp_file = place.with_extension("stamp");
     if place.exists() && fs::read_to_string(&stamp_file).is_ok_and(|there| there == stamp) {
         return Ok(place);
     }
     ensure_compiler(kit)?;
-    println!("bench: compiling the {kit} kit");
-    compile(&place, flags)?;
+    println!("bench: compiling {} for {kit}", program.name);
+    program.compile(&place, flags)?;
     write_whole(&stamp_file, stamp.as_bytes())?;
     Ok(place)
 }
@@ -80,18 +107,33 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn source_path(name: &str) -> PathBuf {
-    source("bench/guest-bench").join(name)
-}
-
-/// What a binary depends on, apart from the compiler's version.
-fn stamp(flags: &str) -> Result<String> {
-    let mut all = format!("{COMMON_FLAGS} {flags}\n").into_bytes();
-    for name in SOURCES {
-        let path = source_path(name);
-        all.extend(fs::read(&path).with_context(|| path.display().to_string())?);
+impl Sources {
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.files.iter().map(|name| source(self.folder).join(name))
     }
-    Ok(format!("{:016x}\n", fingerprint(&all)))
+
+    /// What a binary depends on, apart from the compiler's version.
+    fn stamp(&self, flags: &str) -> Result<String> {
+        let mut all = format!("{COMMON_FLAGS} {flags}\n").into_bytes();
+        for path in self.paths() {
+            all.extend(fs::read(&path).with_context(|| path.display().to_string())?);
+        }
+        Ok(format!("{:016x}\n", fingerprint(&all)))
+    }
+
+    fn compile(&self, place: &Path, flags: &str) -> Result<()> {
+        let status = Command::new("gcc")
+            .args(COMMON_FLAGS.split(' '))
+            .args(flags.split(' '))
+            .args(self.paths().filter(|path| path.extension().is_some_and(|ending| ending == "c")))
+            .arg("-o")
+            .arg(place)
+            .arg("-lm")
+            .status()
+            .context("gcc")?;
+        ensure!(status.success(), "gcc could not compile {} with {flags}", self.folder);
+        Ok(())
+    }
 }
 
 /// FNV-1a: tells one version of our own files from another, nothing more.
@@ -109,21 +151,6 @@ fn ensure_compiler(kit: &str) -> Result<()> {
         return Ok(());
     }
     debian::install("the 32-bit C library", &["gcc-multilib"])
-}
-
-fn compile(place: &Path, flags: &str) -> Result<()> {
-    let sources = SOURCES.iter().filter(|name| name.ends_with(".c")).map(|name| source_path(name));
-    let status = Command::new("gcc")
-        .args(COMMON_FLAGS.split(' '))
-        .args(flags.split(' '))
-        .args(sources)
-        .arg("-o")
-        .arg(place)
-        .arg("-lm")
-        .status()
-        .context("gcc")?;
-    ensure!(status.success(), "gcc could not compile bench/guest-bench with {flags}");
-    Ok(())
 }
 
 /// Counts on two threads: callgrind has one, and a test takes some seconds under it.

@@ -232,6 +232,8 @@ impl Fpu {
         if wide {
             self.fip |= (get32(image, fx::FCS) as u64) << 32;
             self.fdp |= (get32(image, fx::FDS) as u64) << 32;
+            // The selectors have no place in this form.
+            (self.fcs, self.fds) = (0, 0);
         } else {
             self.fcs = get16(image, fx::FCS);
             self.fds = get16(image, fx::FDS);

@@ -681,6 +681,15 @@ impl Fpu {
         self.deliver(i, Outcome::exact(self.st(0)), pop);
     }
 
+    /// FSTP ST(i) in its encoding D9 D8+i, which only pops when ST(0) is empty.
+    pub fn store_st_unchecked(&mut self, i: u8) {
+        if self.in_use(0) {
+            return self.store_st(i, true);
+        }
+        self.status &= !C1;
+        self.pop();
+    }
+
     /// FXCH; empty registers count as indefinite after the fault.
     pub fn fxch(&mut self, i: u8) {
         if self.in_use(0) && self.in_use(i) {

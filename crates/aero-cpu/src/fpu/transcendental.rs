@@ -227,9 +227,17 @@ fn cosine(p: Parts) -> Wide {
 fn tangent(p: Parts) -> Wide {
     let (quadrant, r) = reduce(p);
     let (sin, cos) = (sin_kernel(r), cos_kernel(r));
-    let value = if quadrant & 1 == 0 { sin.div(cos) } else { cos.div(sin).negated() };
+    let value = match quadrant & 1 {
+        0 => sin.div(cos),
+        // Next to a pole the series no longer tell sine from angle: 1/r less a trace.
+        _ if r.exp < POLE => Wide::ONE.div(r).just_below().negated(),
+        _ => cos.div(sin).negated(),
+    };
     value.with_sign(value.neg ^ p.neg)
 }
+
+/// Below this exponent `r² / 3` is no part of 2^127.
+const POLE: i32 = -64;
 
 /// The common part of the trigonometric instructions: `at_zero` is the answer to ±0.
 fn trigonometric(a: F80, env: Env, at_zero: F80, function: fn(Parts) -> Wide) -> Outcome {
@@ -341,8 +349,13 @@ fn eighths_of_turn(n: u8) -> Wide {
     }
 }
 
-/// Past this exponent difference processors take arctan(y/x) = y/x.
+/// Past this exponent difference processors take arctan(y/x) = y/x where that is exact.
 const TINY_RATIO: i32 = 40;
+
+/// Whether two significands divide without a remainder.
+fn divides_exactly(y: Parts, x: Parts) -> bool {
+    ((y.sig as u128) << 64).is_multiple_of(x.sig as u128 >> x.sig.trailing_zeros())
+}
 
 fn round_atan2(y: Parts, x: Parts, env: Env) -> Outcome {
     let (top, side) = (widen(Parts { neg: false, ..y }), widen(Parts { neg: false, ..x }));
@@ -350,7 +363,7 @@ fn round_atan2(y: Parts, x: Parts, env: Env) -> Outcome {
     let angle = if steep { atan_ratio(side, top) } else { atan_ratio(top, side) };
     let around = |center: Wide, angle: Wide| center.add(angle).unwrap_or(center);
     let angle = match (steep, x.neg) {
-        (false, false) if x.exp - y.exp > TINY_RATIO => {
+        (false, false) if x.exp - y.exp > TINY_RATIO && divides_exactly(y, x) => {
             return always_inexact(round(top.div(side).with_sign(y.neg), env));
         }
         (false, false) => angle,

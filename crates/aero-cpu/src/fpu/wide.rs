@@ -111,6 +111,11 @@ impl Wide {
         Wide { neg, ..self }
     }
 
+    /// The next smaller magnitude.
+    pub fn just_below(self) -> Wide {
+        if self.sig == 1 << 127 { Wide { exp: self.exp - 1, sig: u128::MAX, ..self } } else { Wide { sig: self.sig - 1, ..self } }
+    }
+
     /// Multiplies by a power of two.
     pub fn scaled(self, by: i32) -> Wide {
         Wide { exp: self.exp + by, ..self }

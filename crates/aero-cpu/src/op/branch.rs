@@ -2,7 +2,7 @@
 
 use super::{Ea, Op};
 use crate::access::is_canonical;
-use crate::state::reg;
+use crate::state::{reg, seg};
 use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;
 
@@ -21,10 +21,26 @@ pub fn too_long(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Err(v.gp(0))
 }
 
-/// Goes to `imm` bytes from the start of the block, truncated to `T`.
+/// A branch beyond the limit of the code segment, or to an address that is not canonical, is #GP(0) at the branch.
+/// `LIMITED` says that the code's place makes that possible; flat code elsewhere need not look.
 #[inline(always)]
-fn go<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.st.rip = T::trunc(v.st.rip.wrapping_add(op.imm)).zext();
+fn check<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, target: u64) -> Result<(), Stop> {
+    let limit = v.st.segments[usize::from(seg::CS)].limit;
+    let outside = if T::BYTES == 8 { !is_canonical(target) } else { target > u64::from(limit) };
+    if LIMITED && outside { Err(v.gp(0)) } else { Ok(()) }
+}
+
+/// `imm` bytes from the start of the block, truncated to `T`.
+#[inline(always)]
+fn relative<T: Word>(v: &Vcpu<'_>, op: &Op) -> u64 {
+    T::trunc(v.st.rip.wrapping_add(op.imm)).zext()
+}
+
+#[inline(always)]
+fn go<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let target = relative::<T>(v, op);
+    check::<T, LIMITED>(v, target)?;
+    v.st.rip = target;
     Err(Stop::Branch)
 }
 
@@ -34,90 +50,103 @@ fn fall_through(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     Err(Stop::Branch)
 }
 
+/// The checks of an absolute target: it may be anything.
+#[inline(always)]
+fn check_absolute<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, target: T) -> Result<(), Stop> {
+    if T::BYTES == 8 { check::<T, true>(v, target.zext()) } else { check::<T, LIMITED>(v, target.zext()) }
+}
+
 /// Goes to an absolute offset.
 #[inline(always)]
-fn go_to<T: Word>(v: &mut Vcpu<'_>, target: T) -> Result<(), Stop> {
-    if T::BYTES == 8 && !is_canonical(target.zext()) {
-        return Err(v.gp(0));
-    }
+fn go_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, target: T) -> Result<(), Stop> {
+    check_absolute::<T, LIMITED>(v, target)?;
     v.st.rip = target.zext();
     Err(Stop::Branch)
 }
 
 /// JMP rel.
-pub fn jmp<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    go::<T>(v, op)
+pub fn jmp<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    go::<T, LIMITED>(v, op)
 }
 
 /// Jcc rel.
-pub fn jcc<T: Word, const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.flags.condition::<CC>() { go::<T>(v, op) } else { fall_through(v, op) }
+pub fn jcc<T: Word, const LIMITED: bool, const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    if v.st.flags.condition::<CC>() { go::<T, LIMITED>(v, op) } else { fall_through(v, op) }
 }
 
 /// `jmp reg`.
-pub fn jmp_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    go_to::<T>(v, v.st.reg(op.dst))
+pub fn jmp_r<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    go_to::<T, LIMITED>(v, v.st.reg(op.dst))
 }
 
 /// `jmp mem`.
-pub fn jmp_m<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+pub fn jmp_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.load_ea::<T, M>(op)?;
-    go_to(v, target)
+    go_to::<T, LIMITED>(v, target)
 }
 
 /// CALL rel.
-pub fn call<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+pub fn call<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let back = v.next_rip(op);
+    let target = relative::<T>(v, op);
+    check::<T, LIMITED>(v, target)?;
     v.push(T::trunc(back))?;
-    go::<T>(v, op)
+    v.st.rip = target;
+    Err(Stop::Branch)
 }
 
 /// `call reg`.
-pub fn call_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    call_to::<T>(v, op, v.st.reg(op.dst))
+pub fn call_r<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    call_to::<T, LIMITED>(v, op, v.st.reg(op.dst))
 }
 
 /// `call mem`.
-pub fn call_m<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+pub fn call_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.load_ea::<T, M>(op)?;
-    call_to(v, op, target)
+    call_to::<T, LIMITED>(v, op, target)
 }
 
-fn call_to<T: Word>(v: &mut Vcpu<'_>, op: &Op, target: T) -> Result<(), Stop> {
-    if T::BYTES == 8 && !is_canonical(target.zext()) {
-        return Err(v.gp(0));
-    }
+fn call_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op, target: T) -> Result<(), Stop> {
+    check_absolute::<T, LIMITED>(v, target)?;
     let back = v.next_rip(op);
     v.push(T::trunc(back))?;
-    go_to(v, target)
+    v.st.rip = target.zext();
+    Err(Stop::Branch)
 }
 
 /// RET, RET imm16.
-pub fn ret<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+pub fn ret<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.peek(0)?;
-    if T::BYTES == 8 && !is_canonical(target.zext()) {
-        return Err(v.gp(0));
-    }
+    check_absolute::<T, LIMITED>(v, target)?;
     v.add_sp(u64::from(T::BYTES) + op.imm);
-    go_to(v, target)
+    v.st.rip = target.zext();
+    Err(Stop::Branch)
 }
 
 /// LOOP, LOOPE, LOOPNE (`KIND` 2, 1, 0): the count has the address size.
-pub fn loop_<T: Word, const KIND: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+pub fn loop_<T: Word, const LIMITED: bool, const KIND: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let count = v.st.gpr(reg::RCX).wrapping_sub(1) & op.address_mask();
-    v.set_address_reg(op, reg::RCX, count);
     let taken = count != 0
         && match KIND {
             0 => !v.st.flags.zf(),
             1 => v.st.flags.zf(),
             _ => true,
         };
-    if taken { go::<T>(v, op) } else { fall_through(v, op) }
+    if taken {
+        let target = relative::<T>(v, op);
+        check::<T, LIMITED>(v, target)?;
+        v.set_address_reg(op, reg::RCX, count);
+        v.st.rip = target;
+        return Err(Stop::Branch);
+    }
+    v.set_address_reg(op, reg::RCX, count);
+    fall_through(v, op)
 }
 
 /// JCXZ, JECXZ, JRCXZ.
-pub fn jcxz<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.gpr(reg::RCX) & op.address_mask() == 0 { go::<T>(v, op) } else { fall_through(v, op) }
+pub fn jcxz<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let zero = v.st.gpr(reg::RCX) & op.address_mask() == 0;
+    if zero { go::<T, LIMITED>(v, op) } else { fall_through(v, op) }
 }
 
 impl Vcpu<'_> {

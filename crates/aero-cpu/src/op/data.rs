@@ -231,14 +231,14 @@ pub fn nop(_v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// MOVNTI and friends are plain stores; MOVBE swaps. `mov reg, mem` with bytes swapped.
+/// MOVBE: `mov reg, mem` with bytes swapped.
 pub fn movbe_rm<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let value: T = v.load_ea::<T, M>(op)?;
     v.st.set_reg(op.dst, swap(value));
     Ok(())
 }
 
-/// `mov mem, reg` with bytes swapped.
+/// MOVBE: `mov mem, reg` with bytes swapped.
 pub fn movbe_mr<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.store_ea::<T, M>(op, swap(v.st.reg(op.src)))
 }

@@ -17,12 +17,12 @@ impl Vcpu<'_> {
         if !tr.present() || tr.attributes & 0xd != TSS32 || tr.limit < 0x67 {
             return Err(self.gp(0));
         }
-        let map: u16 = self.load_system(tr.base.wrapping_add(0x66))?;
+        let map: u16 = self.load_system(self.wrap(tr.base.wrapping_add(0x66)))?;
         let at = u64::from(map) + u64::from(port >> 3);
         if at + 1 > u64::from(tr.limit) {
             return Err(self.gp(0));
         }
-        let bits: u16 = self.load_system(tr.base.wrapping_add(at))?;
+        let bits: u16 = self.load_system(self.wrap(tr.base.wrapping_add(at)))?;
         let mask = ((1u16 << len) - 1) << (port & 7);
         if bits & mask != 0 { Err(self.gp(0)) } else { Ok(()) }
     }

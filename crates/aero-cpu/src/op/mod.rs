@@ -6,10 +6,14 @@
 
 pub mod alu;
 pub mod bits;
+pub mod bmi;
 pub mod branch;
+pub mod control;
 pub mod data;
+pub mod idle;
 pub mod io;
 pub mod muldiv;
+pub mod random;
 pub mod shift;
 pub mod stack;
 pub mod string;
@@ -59,6 +63,11 @@ impl Op {
     #[inline(always)]
     pub fn segment(&self) -> u8 {
         self.sib >> 2 & 7
+    }
+
+    /// Replaces the segment register of the memory operand.
+    pub fn set_segment(&mut self, segment: u8) {
+        self.sib = self.sib & !(7 << 2) | segment << 2;
     }
 
     /// Truncates an offset to the address size.

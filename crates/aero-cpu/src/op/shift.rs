@@ -85,6 +85,9 @@ impl Shift for Rcl {
     #[inline(always)]
     fn apply<T: Word>(f: Flags, a: T, count: u32) -> (T, Flags) {
         let n = count % (T::BITS + 1);
+        if n == 0 {
+            return (a, f);
+        }
         let wide = u128::from(a.zext()) | u128::from(f.cf()) << T::BITS;
         let r = wide << n | wide >> (T::BITS + 1 - n);
         let (r, cf) = (T::trunc(r as u64), r >> T::BITS & 1 != 0);
@@ -96,6 +99,9 @@ impl Shift for Rcr {
     #[inline(always)]
     fn apply<T: Word>(f: Flags, a: T, count: u32) -> (T, Flags) {
         let n = count % (T::BITS + 1);
+        if n == 0 {
+            return (a, f);
+        }
         let wide = u128::from(a.zext()) | u128::from(f.cf()) << T::BITS;
         let r = wide >> n | wide << (T::BITS + 1 - n);
         let (r, cf) = (T::trunc(r as u64), r >> T::BITS & 1 != 0);
@@ -160,7 +166,9 @@ fn double<T: Word, const LEFT: bool>(f: Flags, a: T, b: T, n: u32) -> (T, Flags)
         (wide >> n, wide >> (n - 1) & 1 != 0)
     };
     let r = T::trunc(r as u64);
-    (r, Flags::of_logic(r).with_cf_of(cf, r.sign() != a.sign()))
+    // The manual defines OF for a count of 1, where both forms tell whether the sign changed.
+    let of = r.sign() != if LEFT { cf } else { bit(r.zext(), T::BITS - 2) };
+    (r, Flags::of_logic(r).with_cf_of(cf, of))
 }
 
 /// SHLD and SHRD of a register.

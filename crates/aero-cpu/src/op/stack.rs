@@ -2,7 +2,7 @@
 
 use super::{Ea, Op};
 use crate::exception::Vector;
-use crate::state::{eflags, reg, seg};
+use crate::state::{cr4, eflags, reg, seg};
 use crate::vcpu::{Shadow, Stop, Vcpu};
 use crate::word::Word;
 use aero_x86::CodeSize;
@@ -65,6 +65,19 @@ impl Vcpu<'_> {
         self.load(la).map_err(|stop| self.stack_stop(stop))
     }
 
+    /// Checks an access at stack offset `sp`.
+    fn probe_at(&mut self, sp: u64, len: u32, write: bool) -> Result<(), Stop> {
+        let la = self.stack_linear(sp & self.sp_mask(), len, write)?;
+        self.check_alignment(la, len)?;
+        let found = if write { self.probe_write(la, len) } else { self.probe_read(la, len) };
+        found.map_err(|stop| self.stack_stop(stop))
+    }
+
+    /// Checks an access at stack offset RSP - `below`.
+    fn probe_slot(&mut self, below: u64, len: u32, write: bool) -> Result<(), Stop> {
+        self.probe_at(self.st.gpr(reg::RSP).wrapping_sub(below), len, write)
+    }
+
     /// Writes at stack offset RSP - `below`, without moving the stack pointer.
     pub(crate) fn poke<T: Word>(&mut self, below: u64, value: T) -> Result<(), Stop> {
         let sp = self.st.gpr(reg::RSP).wrapping_sub(below) & self.sp_mask();
@@ -89,10 +102,16 @@ pub fn push_m<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.push(value)
 }
 
-/// `push sreg`: the slot is as wide as the operand, its upper part zero.
+/// `push sreg`: zero-extended, but a 4-byte slot keeps its upper half (Intel SDM vol. 2B, PUSH: recent processors move
+/// 16 bits).
 pub fn push_seg<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let selector = v.st.segments[usize::from(op.src)].selector;
-    v.push(T::trunc(selector.into()))
+    if T::BYTES != 4 {
+        return v.push(T::trunc(selector.into()));
+    }
+    v.poke(4, selector)?;
+    v.add_sp(4u64.wrapping_neg());
+    Ok(())
 }
 
 /// `pop reg`.
@@ -127,15 +146,14 @@ pub fn pop_seg<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     Err(Stop::Branch)
 }
 
-/// PUSHA.
+/// PUSHA: every slot is checked before the first is written.
 pub fn pusha<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     let bytes = u64::from(T::BYTES);
-    for n in (0..8u8).rev() {
-        // A fault in the middle leaves RSP as it was: only the last step moves it.
+    (1..=8).try_for_each(|n| v.probe_slot(bytes * n, T::BYTES, true))?;
+    for n in 0..8u8 {
         v.poke::<T>(bytes * u64::from(n + 1), v.st.reg(n * 8))?;
     }
-    let sp = v.st.gpr(reg::RSP).wrapping_sub(bytes * 8) & v.sp_mask();
-    v.set_sp(sp);
+    v.add_sp((bytes * 8).wrapping_neg());
     Ok(())
 }
 
@@ -153,32 +171,34 @@ pub fn popa<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// ENTER.
+/// ENTER. What it reads and writes is checked first, in its order, so that a fault leaves the frame unmade; then the
+/// reads see the writes before them, as frames may overlap (Intel SDM vol. 2A, ENTER).
 pub fn enter<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let (size, level) = (op.imm & 0xffff, op.imm >> 16 & 31);
     let bytes = u64::from(T::BYTES);
-    let sp0 = v.st.gpr(reg::RSP);
-    let bp0: T = v.st.reg(reg::RBP * 8);
-    v.poke(bytes, bp0)?;
-    let frame = sp0.wrapping_sub(bytes);
-    let mut below = bytes;
+    let (sp0, bp0) = (v.st.gpr(reg::RSP), v.st.gpr(reg::RBP));
+    let slots = 1 + level;
+    v.probe_slot(bytes, T::BYTES, true)?;
     for i in 1..level {
-        let bp = v.st.gpr(reg::RBP).wrapping_sub(bytes * i) & v.sp_mask();
-        let la = v.stack_linear(bp, T::BYTES, false)?;
-        let display: T = v.load(la).map_err(|stop| v.stack_stop(stop))?;
-        below += bytes;
-        v.poke(below, display)?;
+        v.probe_at(bp0.wrapping_sub(bytes * i), T::BYTES, false)?;
+        v.probe_slot(bytes * (i + 1), T::BYTES, true)?;
+    }
+    v.probe_slot(bytes * slots, T::BYTES, true)?;
+    // The final stack pointer must be writable.
+    v.probe_slot(bytes * slots + size, T::BYTES, true)?;
+
+    let frame = sp0.wrapping_sub(bytes);
+    v.poke(bytes, T::trunc(bp0))?;
+    for i in 1..level {
+        let la = v.stack_linear(bp0.wrapping_sub(bytes * i) & v.sp_mask(), T::BYTES, false)?;
+        let display: T = v.load(la)?;
+        v.poke(bytes * (i + 1), display)?;
     }
     if level > 0 {
-        below += bytes;
-        v.poke(below, T::trunc(frame))?;
+        v.poke(bytes * slots, T::trunc(frame))?;
     }
-    let sp = sp0.wrapping_sub(below + size) & v.sp_mask();
-    // The final stack pointer must be writable (Intel SDM vol. 2A, ENTER).
-    let la = v.stack_linear(sp, T::BYTES, true)?;
-    v.probe_write(la, T::BYTES).map_err(|stop| v.stack_stop(stop))?;
     v.st.set_reg(reg::RBP * 8, T::trunc(frame));
-    v.set_sp(sp);
+    v.set_sp(sp0.wrapping_sub(bytes * slots + size));
     Ok(())
 }
 
@@ -192,21 +212,34 @@ pub fn leave<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// PUSHF: in VM86 mode it needs IOPL 3; VM and RF are pushed as zero.
-pub fn pushf<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
-    if v.st.vm86() && v.st.iopl() < 3 {
+/// Whether PUSHF and POPF of `T` are those of VME: in VM86 mode below IOPL 3, words only.
+///
+/// # Errors
+/// #GP(0) for VM86 programs below IOPL 3 without it.
+fn virtualises<T: Word>(v: &mut Vcpu<'_>) -> Result<bool, Stop> {
+    let sensitive = v.st.vm86() && v.st.iopl() < 3;
+    if sensitive && (T::BYTES != 2 || v.st.cr4 & cr4::VME == 0) {
         return Err(v.gp(0));
     }
-    let flags = v.st.rflags() & !(eflags::VM | eflags::RF);
-    v.push(T::trunc(flags))
+    Ok(sensitive)
+}
+
+/// PUSHF: VM and RF are pushed as zero.
+pub fn pushf<T: Word>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    let flags = if virtualises::<T>(v)? { v.virtual_flags() } else { v.st.rflags() };
+    v.push(T::trunc(flags & !(eflags::VM | eflags::RF)))
 }
 
 /// POPF: what may change depends on CPL and IOPL.
 pub fn popf<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.vm86() && v.st.iopl() < 3 {
-        return Err(v.gp(0));
-    }
+    let virtualised = virtualises::<T>(v)?;
     let value: T = v.peek(0)?;
+    if virtualised {
+        v.set_virtual_flags(value.zext())?;
+        v.add_sp(T::BYTES.into());
+        v.st.rip = v.next_rip(op);
+        return Err(Stop::Branch);
+    }
     v.add_sp(T::BYTES.into());
     let mut may = eflags::ALL & !(eflags::VM | eflags::RF | eflags::VIF | eflags::VIP);
     if v.st.cpl > 0 {

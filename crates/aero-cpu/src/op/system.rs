@@ -1,9 +1,10 @@
-//! Privileged and system instructions: control and debug registers, descriptor tables, MSRs, CPUID, far transfers,
-//! software interrupts, fast system calls, HLT.
+//! Privileged and system instructions: debug registers, descriptor tables, MSRs, CPUID, far transfers, software
+//! interrupts, fast system calls, HLT. Control registers and translations are [`control`]'s.
 
-use super::{Any, Ea, Op, Run, offset};
+use super::{Any, Ea, Op, Run, control};
 use crate::bind;
-use crate::exception::Vector;
+use crate::debug::{dr6, dr7};
+use crate::exception::{Exception, Vector};
 use crate::segments::{is_null, kind, rpl};
 use crate::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
 use crate::vcpu::{Mode, Shadow, Stop, Vcpu};
@@ -15,7 +16,10 @@ pub fn bind(insn: &Insn, mode: Mode, op: &mut Op) -> Option<(Run, bool)> {
     if let Some(run) = bind::ports(insn) {
         return Some((run, false));
     }
-    plain(insn, mode).map(|run| (run, false)).or_else(|| ending(insn, mode, op).map(|run| (run, true)))
+    plain(insn, mode)
+        .map(|run| (run, false))
+        .or_else(|| ending(insn, mode, op).map(|run| (run, true)))
+        .or_else(|| control::bind(insn, mode))
 }
 
 /// Instructions after which the block may go on.
@@ -27,11 +31,12 @@ fn plain(insn: &Insn, mode: Mode) -> Option<Run> {
         (Mnemonic::Cpuid, ..) => cpuid,
         (Mnemonic::Rdtsc, ..) => rdtsc::<false>,
         (Mnemonic::Rdtscp, ..) => rdtsc::<true>,
+        (Mnemonic::Rdpid, ..) => rdpid,
         (Mnemonic::Rdpmc, ..) => rdpmc,
         (Mnemonic::Cli, ..) => cli,
         (Mnemonic::Clts, ..) => clts,
-        (Mnemonic::Wbinvd | Mnemonic::Invd, ..) => cache_control,
-        (Mnemonic::Clflush, ..) => clflush,
+        (Mnemonic::Wbinvd | Mnemonic::Wbnoinvd | Mnemonic::Invd, ..) => cache_control,
+        (Mnemonic::Clflush | Mnemonic::Clflushopt | Mnemonic::Clwb, ..) => clflush,
         (Mnemonic::Sgdt, ..) => store_table(long, false),
         (Mnemonic::Sidt, ..) => store_table(long, true),
         (Mnemonic::Sldt, ..) => store_selector::<0>(register, size),
@@ -51,7 +56,6 @@ fn plain(insn: &Insn, mode: Mode) -> Option<Run> {
             _ => segment_to_register::<u64>,
         },
         (Mnemonic::Mov, Operand::Mem, Operand::Seg(_)) => segment_to_memory,
-        (Mnemonic::Mov, Operand::Gpr { .. }, Operand::Cr(_)) => by_form(long, read_cr::<u64>, read_cr::<u32>),
         (Mnemonic::Mov, Operand::Gpr { .. }, Operand::Dr(_)) => by_form(long, read_dr::<u64>, read_dr::<u32>),
         (Mnemonic::Mov, Operand::Dr(_), _) => by_form(long, write_dr::<u64>, write_dr::<u32>),
         (Mnemonic::Swapgs, ..) => swapgs,
@@ -63,14 +67,12 @@ fn plain(insn: &Insn, mode: Mode) -> Option<Run> {
 /// Instructions that end their block: control leaves it, or what follows must be decoded or checked anew.
 fn ending(insn: &Insn, mode: Mode, op: &mut Op) -> Option<Run> {
     let long = mode.code == CodeSize::B64;
-    let register = matches!(insn.operands[0], Operand::Gpr { .. });
     let size = insn.operand_size;
     let far = matches!(insn.operands[0], Operand::Far { .. });
     Some(match (insn.mnemonic, insn.operands[0], insn.operands[1]) {
         (Mnemonic::Mov, Operand::Seg(n), s) if n != seg::CS => {
             by_form(s == Operand::Mem, register_to_segment::<true>, register_to_segment::<false>)
         }
-        (Mnemonic::Mov, Operand::Cr(_), _) => by_form(long, write_cr::<u64>, write_cr::<u32>),
         (Mnemonic::Lds, ..) => far_pointer::<{ seg::DS }>(size),
         (Mnemonic::Les, ..) => far_pointer::<{ seg::ES }>(size),
         (Mnemonic::Lss, ..) => far_pointer::<{ seg::SS }>(size),
@@ -78,8 +80,6 @@ fn ending(insn: &Insn, mode: Mode, op: &mut Op) -> Option<Run> {
         (Mnemonic::Lgs, ..) => far_pointer::<{ seg::GS }>(size),
         (Mnemonic::Lgdt, ..) => load_table(long, size, false),
         (Mnemonic::Lidt, ..) => load_table(long, size, true),
-        (Mnemonic::Lmsw, ..) => by_form(register, lmsw::<true>, lmsw::<false>),
-        (Mnemonic::Invlpg, ..) => invlpg,
         (Mnemonic::Wrmsr, ..) => wrmsr,
         (Mnemonic::Sti, ..) => sti,
         (Mnemonic::Hlt, ..) => hlt,
@@ -116,14 +116,23 @@ fn ending(insn: &Insn, mode: Mode, op: &mut Op) -> Option<Run> {
     })
 }
 
-fn by_form(first: bool, a: Run, b: Run) -> Run {
+pub(super) fn by_form(first: bool, a: Run, b: Run) -> Run {
     if first { a } else { b }
 }
 
 impl Vcpu<'_> {
     /// #GP(0) unless at CPL 0.
-    fn supervisor(&mut self) -> Result<(), Stop> {
+    pub(super) fn supervisor(&mut self) -> Result<(), Stop> {
         if self.st.cpl != 0 { Err(self.gp(0)) } else { Ok(()) }
+    }
+
+    /// SYSCALL and SYSRET single-step by the TF that they leave, not the one that they found: a program cannot step
+    /// into a kernel whose mask clears TF, and one that is returned to with TF traps at once.
+    fn step_by_new_flag(&mut self) {
+        self.delivered = true;
+        if self.st.eflags & eflags::TF != 0 {
+            self.pend_debug(dr6::BS);
+        }
     }
 
     /// #UD in real and VM86 mode.
@@ -131,8 +140,13 @@ impl Vcpu<'_> {
         if self.st.real_segments() { Err(self.ud()) } else { Ok(()) }
     }
 
+    /// SGDT, SIDT, SLDT, STR and SMSW: #GP(0) outside CPL 0 under CR4.UMIP.
+    fn may_see_tables(&mut self) -> Result<(), Stop> {
+        if self.st.cr4 & cr4::UMIP != 0 { self.supervisor() } else { Ok(()) }
+    }
+
     /// The instruction is done and has moved nothing but state: the next one is decoded and checked anew.
-    fn finish(&mut self, op: &Op) -> Result<(), Stop> {
+    pub(super) fn finish(&mut self, op: &Op) -> Result<(), Stop> {
         self.st.rip = self.next_rip(op);
         Err(Stop::Branch)
     }
@@ -144,75 +158,8 @@ impl Vcpu<'_> {
     }
 
     /// A 16-bit operand from a register or memory.
-    fn word_operand(&mut self, op: &Op, register: bool) -> Result<u16, Stop> {
+    pub(super) fn word_operand(&mut self, op: &Op, register: bool) -> Result<u16, Stop> {
         if register { Ok(self.st.reg(op.dst)) } else { self.load_ea::<u16, Any>(op) }
-    }
-
-    /// Loads CR3, with the PAE directory pointers.
-    pub(crate) fn load_cr3(&mut self, value: u64) -> Result<(), Stop> {
-        if self.st.cr0 & cr0::PG != 0 && self.st.cr4 & cr4::PAE != 0 && !self.st.long_mode() {
-            self.load_pdptes(value)?;
-        }
-        self.st.cr3 = value;
-        self.tlb.flush_non_global();
-        Ok(())
-    }
-
-    fn load_pdptes(&mut self, cr3: u64) -> Result<(), Stop> {
-        match crate::mmu::load_pdptes(self.mem, cr3) {
-            Ok(pdpte) => {
-                self.st.pdpte = pdpte;
-                Ok(())
-            }
-            Err(crate::mmu::ReservedBit) => Err(self.gp(0)),
-        }
-    }
-
-    fn write_cr0(&mut self, value: u64) -> Result<(), Stop> {
-        let value = value & cr0::ALL | cr0::ET;
-        let (old, long_enabled) = (self.st.cr0, self.st.msr.efer & efer::LME != 0);
-        let paging = value & cr0::PG != 0;
-        let illegal = paging && value & cr0::PE == 0 || value & (cr0::NW | cr0::CD) == cr0::NW;
-        if illegal {
-            return Err(self.gp(0));
-        }
-        let turning_on = paging && old & cr0::PG == 0;
-        if turning_on && long_enabled {
-            let cs_long = self.st.segments[usize::from(seg::CS)].attributes & Segment::LONG != 0;
-            if self.st.cr4 & cr4::PAE == 0 || cs_long {
-                return Err(self.gp(0));
-            }
-            self.st.msr.efer |= efer::LMA;
-        } else if turning_on && self.st.cr4 & cr4::PAE != 0 {
-            self.load_pdptes(self.st.cr3)?;
-        } else if !paging && old & cr0::PG != 0 {
-            if self.st.code64() {
-                return Err(self.gp(0));
-            }
-            self.st.msr.efer &= !efer::LMA;
-        }
-        self.st.cr0 = value;
-        if (old ^ value) & (cr0::PG | cr0::WP | cr0::PE) != 0 {
-            self.tlb.flush_all();
-        }
-        self.update_mode();
-        Ok(())
-    }
-
-    fn write_cr4(&mut self, value: u64) -> Result<(), Stop> {
-        let changed = self.st.cr4 ^ value;
-        let leaving_pae = changed & cr4::PAE != 0 && self.st.long_mode();
-        if value & !cr4::legal(self.core.config.model.features) != 0 || leaving_pae {
-            return Err(self.gp(0));
-        }
-        if changed & cr4::PAE != 0 && value & cr4::PAE != 0 && self.st.cr0 & cr0::PG != 0 {
-            self.load_pdptes(self.st.cr3)?;
-        }
-        self.st.cr4 = value;
-        if changed & (cr4::PAE | cr4::PSE | cr4::PGE) != 0 {
-            self.tlb.flush_all();
-        }
-        Ok(())
     }
 }
 
@@ -222,6 +169,7 @@ fn cpuid(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
         apic_id: v.core.id,
         processors: 1,
         apic_enabled: v.core.lapic.enabled(),
+        hypervisor: v.core.config.hyperv,
         osxsave: v.st.cr4 & cr4::OSXSAVE != 0,
         ospke: v.st.cr4 & cr4::PKE != 0,
         xcr0: v.st.xcr0,
@@ -251,6 +199,13 @@ fn rdtsc<const WITH_AUX: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
+/// RDPID: IA32_TSC_AUX at any CPL, whatever CR4.TSD says.
+fn rdpid(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let id = v.st.msr.tsc_aux & 0xffff_ffff;
+    v.st.set_gpr(op.dst / 8, id);
+    Ok(())
+}
+
 /// No counters exist: any index faults.
 fn rdpmc(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Err(v.gp(0))
@@ -272,19 +227,29 @@ fn wrmsr(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.finish(op)
 }
 
-fn may_change_if(v: &mut Vcpu<'_>) -> Result<(), Stop> {
-    if v.st.protected() && v.st.cpl > v.st.iopl() { Err(v.gp(0)) } else { Ok(()) }
+/// The flag that CLI and STI mean here: IF, or VIF for VM86 programs under VME and CPL 3 under PVI
+/// (Intel SDM vol. 2A, CLI).
+fn interrupt_flag(v: &mut Vcpu<'_>) -> Result<u64, Stop> {
+    if !v.st.protected() || v.st.cpl <= v.st.iopl() {
+        return Ok(eflags::IF);
+    }
+    let extension = if v.st.vm86() { cr4::VME } else { cr4::PVI };
+    let virtual_flag = v.st.cr4 & extension != 0 && v.st.cpl == 3;
+    if virtual_flag { Ok(eflags::VIF) } else { Err(v.gp(0)) }
 }
 
 fn cli(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
-    may_change_if(v)?;
-    v.st.eflags &= !eflags::IF;
+    v.st.eflags &= !interrupt_flag(v)?;
     Ok(())
 }
 
 fn sti(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    may_change_if(v)?;
-    if v.st.eflags & eflags::IF == 0 {
+    if interrupt_flag(v)? == eflags::VIF {
+        if v.st.eflags & eflags::VIP != 0 {
+            return Err(v.gp(0));
+        }
+        v.st.eflags |= eflags::VIF;
+    } else if v.st.eflags & eflags::IF == 0 {
         v.st.eflags |= eflags::IF;
         v.hold_interrupts(Shadow::Interrupts);
     }
@@ -302,7 +267,7 @@ fn clts(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
-/// WBINVD, INVD: there is no cache to write back.
+/// WBINVD, WBNOINVD, INVD: there is no cache to write back.
 fn cache_control(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     v.supervisor()
 }
@@ -312,63 +277,16 @@ fn clflush(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.probe_read(la, 1)
 }
 
-fn invlpg(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.supervisor()?;
-    let at = offset(v, op);
-    let s = v.st.segments[usize::from(op.segment())];
-    let la = if v.st.code64() {
-        at.wrapping_add(if op.segment() >= seg::FS { s.base } else { 0 })
-    } else {
-        s.base.wrapping_add(at) & 0xffff_ffff
-    };
-    v.tlb.flush_page(la);
-    v.finish(op)
-}
-
-fn read_cr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.supervisor()?;
-    let value = match op.src {
-        0 => v.st.cr0,
-        2 => v.st.cr2,
-        3 => v.st.cr3,
-        4 => v.st.cr4,
-        8 => v.core.lapic.cr8(),
-        _ => return Err(v.ud()),
-    };
-    v.st.set_reg(op.dst, T::trunc(value));
-    Ok(())
-}
-
-fn write_cr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.supervisor()?;
-    let value = v.st.reg::<T>(op.src).zext();
-    if value >> 32 != 0 && matches!(op.dst, 0 | 4) {
-        return Err(v.gp(0));
-    }
-    match op.dst {
-        0 => v.write_cr0(value)?,
-        2 => v.st.cr2 = value,
-        3 if value >> aero_x86::cpuid::PHYSICAL_BITS != 0 => return Err(v.gp(0)),
-        3 => v.load_cr3(value)?,
-        4 => v.write_cr4(value)?,
-        8 if value > 15 => return Err(v.gp(0)),
-        8 => {
-            v.core.lapic.set_cr8(value);
-            v.attention = true;
-        }
-        _ => return Err(v.ud()),
-    }
-    v.finish(op)
-}
-
 fn debug_register(v: &mut Vcpu<'_>, n: u8) -> Result<usize, Stop> {
-    v.supervisor()?;
-    match n {
-        4 | 5 if v.st.cr4 & cr4::DE != 0 => Err(v.ud()),
-        4 | 5 => Ok(usize::from(n) + 2),
-        0..=7 => Ok(n.into()),
-        _ => Err(v.ud()),
+    if n > 7 || matches!(n, 4 | 5) && v.st.cr4 & cr4::DE != 0 {
+        return Err(v.ud());
     }
+    v.supervisor()?;
+    if v.st.dr[7] & dr7::GD != 0 {
+        v.exception = Exception::debug(dr6::BD);
+        return Err(Stop::Fault);
+    }
+    Ok(usize::from(if matches!(n, 4 | 5) { n + 2 } else { n }))
 }
 
 fn read_dr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
@@ -384,20 +302,12 @@ fn write_dr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
         return Err(v.gp(0));
     }
     v.st.dr[n] = match n {
-        6 => value & 0xe00f | 0xffff_0ff0,
-        7 => value & 0xffff_23ff | 0x400,
+        6 => value & dr6::WRITABLE | dr6::FIXED,
+        7 => value & dr7::WRITABLE | dr7::FIXED,
         _ => value,
     };
+    v.update_watch();
     Ok(())
-}
-
-fn lmsw<const REGISTER: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.supervisor()?;
-    let value = u64::from(v.word_operand(op, REGISTER)?);
-    // PE can be set this way, not cleared.
-    let low = value & 0xf | v.st.cr0 & cr0::PE;
-    v.write_cr0(v.st.cr0 & !0xf | low)?;
-    v.finish(op)
 }
 
 fn store_table(long: bool, idt: bool) -> Run {
@@ -410,6 +320,7 @@ fn store_table(long: bool, idt: bool) -> Run {
 }
 
 fn put_table<T: Word>(v: &mut Vcpu<'_>, op: &Op, t: TableRegister) -> Result<(), Stop> {
+    v.may_see_tables()?;
     let la = Any::linear(v, op, 2 + T::BYTES, true)?;
     v.probe_write(la, 2 + T::BYTES)?;
     v.store(la, t.limit)?;
@@ -468,10 +379,13 @@ fn store_selector<const WHICH: u8>(register: bool, size: u8) -> Run {
 
 /// 0 SLDT, 1 STR, 2 SMSW.
 fn stored_selector<const WHICH: u8>(v: &mut Vcpu<'_>) -> Result<u64, Stop> {
+    if WHICH != 2 {
+        v.protected_only()?;
+    }
+    v.may_see_tables()?;
     if WHICH == 2 {
         return Ok(v.st.cr0);
     }
-    v.protected_only()?;
     Ok(if WHICH == 0 { v.st.ldtr.selector } else { v.st.tr.selector }.into())
 }
 
@@ -571,11 +485,17 @@ fn return_far(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.far_return(op.src, op.imm)
 }
 
-fn software(v: &mut Vcpu<'_>, op: &Op, vector: u8) -> Result<(), Stop> {
+/// Runs a transfer that saves RIP: it is the next instruction's meanwhile, and this one's again if the transfer fails.
+fn leaving(
+    v: &mut Vcpu<'_>,
+    op: &Op,
+    transfer: impl FnOnce(&mut Vcpu<'_>) -> Result<(), Stop>,
+) -> Result<(), Stop> {
     let start = v.st.rip;
     v.st.rip = v.next_rip(op);
-    match v.software_interrupt(vector) {
-        Ok(()) => Err(Stop::Branch),
+    match transfer(v) {
+        Ok(()) | Err(Stop::Branch) => Err(Stop::Branch),
+        Err(Stop::FaultAfter) => Err(Stop::FaultAfter),
         Err(stop) => {
             v.st.rip = start;
             Err(stop)
@@ -584,42 +504,27 @@ fn software(v: &mut Vcpu<'_>, op: &Op, vector: u8) -> Result<(), Stop> {
 }
 
 fn int(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    software(v, op, op.imm as u8)
+    leaving(v, op, |v| v.software_interrupt(op.imm as u8))
 }
 
 /// INT3 in VM86 mode is not subject to IOPL; its gate's DPL still is checked.
 fn int3(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    v.breakpoint(Vector::BREAKPOINT.0).inspect_err(|_| v.st.rip = start)?;
-    Err(Stop::Branch)
+    leaving(v, op, |v| v.breakpoint(Vector::BREAKPOINT.0))
 }
 
 fn int1(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    v.debug_trap().inspect_err(|_| v.st.rip = start)?;
-    Err(Stop::Branch)
+    leaving(v, op, |v| v.debug_trap())
 }
 
 fn into(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     if !v.st.flags.of() {
         return v.finish(op);
     }
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    v.breakpoint(Vector::OVERFLOW.0).inspect_err(|_| v.st.rip = start)?;
-    Err(Stop::Branch)
+    leaving(v, op, |v| v.breakpoint(Vector::OVERFLOW.0))
 }
 
 fn iret(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let start = v.st.rip;
-    v.st.rip = v.next_rip(op);
-    let done = v.interrupt_return(op.src);
-    if done != Err(Stop::Branch) {
-        v.st.rip = start;
-    }
-    done
+    leaving(v, op, |v| v.interrupt_return(op.src))
 }
 
 fn flat_segment(selector: u64, code: bool, dpl: u32, long: bool) -> Segment {
@@ -652,6 +557,7 @@ fn syscall(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     enter_flat(v, star & 0xfffc, (star & 0xffff) + 8, 0, true);
     v.st.set_rflags(v.st.rflags() & !(v.st.msr.fmask | eflags::RF));
     v.st.rip = v.st.msr.lstar;
+    v.step_by_new_flag();
     Err(Stop::Branch)
 }
 
@@ -670,6 +576,7 @@ fn sysret<const LONG: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     let may = eflags::ALL & !(eflags::VM | eflags::RF);
     v.st.set_rflags(v.st.gpr(reg::R11) & may);
     v.st.rip = if LONG { rip } else { rip & 0xffff_ffff };
+    v.step_by_new_flag();
     v.attention = true;
     Err(Stop::Branch)
 }

@@ -2,9 +2,9 @@
 
 use super::Operation;
 use super::float::{
-    Double, Env, Exact, Format, Native, Rounding, Single, flush_operand, is_denormal, is_infinite, is_nan,
-    is_ordinary, is_safe_result, is_signalling, is_zero, lane, lanes, mxcsr::IE, mxcsr::ZE, note_denormal,
-    propagate, round, shift_sticky, with_low,
+    Double, Env, Exact, Format, Layout, Native, Rounding, Single, flush_operand, is_denormal, is_infinite,
+    is_nan, is_ordinary, is_safe_result, is_signalling, is_zero, lane, lanes, mxcsr::IE, mxcsr::ZE,
+    note_denormal, propagate, round, shift_sticky, with_low,
 };
 use core::cmp::Ordering;
 
@@ -102,15 +102,16 @@ fn sum<F: Format>(env: &mut Env, a: u64, b: u64) -> u64 {
 }
 
 /// The zero that a sum of opposites is.
-fn cancelled<F: Format>(env: &Env) -> u64 {
+pub fn cancelled<F: Format>(env: &Env) -> u64 {
     if env.rounding() == Rounding::Down { F::SIGN } else { 0 }
 }
 
-fn sum_exact(x: &Exact, y: &Exact) -> Option<Exact> {
+/// The sum; `None` for zero.
+pub fn sum_exact(x: &Exact, y: &Exact) -> Option<Exact> {
     let larger_first = (x.exponent, x.significand) >= (y.exponent, y.significand);
     let (big, small) = if larger_first { (x, y) } else { (y, x) };
     let apart = (big.exponent - small.exponent) as u32;
-    // One bit of room for the carry; the low half of both is empty, so that what is lost only sticks.
+    // One bit of room for the carry; of both at least the last 21 bits are empty, so that what is lost only sticks.
     let (high, low) = (big.significand >> 1, shift_sticky(small.significand >> 1, apart));
     let total = if big.negative == small.negative { high + low } else { high - low };
     Exact::normalise(big.negative, big.exponent + 1, total)
@@ -130,6 +131,13 @@ impl Arith for Sub {
     }
 }
 
+/// The product of finite numbers; `None` for zero.
+pub fn product<F: Format>(a: u64, b: u64) -> Option<Exact> {
+    let (x, y) = (Exact::of::<F>(a)?, Exact::of::<F>(b)?);
+    let digits = u128::from(x.high()) * u128::from(y.high());
+    Exact::normalise(x.negative != y.negative, x.exponent + y.exponent + 1, digits)
+}
+
 impl Arith for Mul {
     const EXACT_ZERO: bool = false;
     fn exact<F: Format>(env: &mut Env, a: u64, b: u64) -> u64 {
@@ -143,12 +151,7 @@ impl Arith for Mul {
         if infinite {
             return sign | F::INFINITY;
         }
-        let (Some(x), Some(y)) = (Exact::of::<F>(a), Exact::of::<F>(b)) else {
-            return sign;
-        };
-        let product = u128::from(x.high()) * u128::from(y.high());
-        let exact = Exact::normalise(sign != 0, x.exponent + y.exponent + 1, product);
-        exact.map_or(sign, |r| round::<F>(env, &r))
+        product::<F>(a, b).map_or(sign, |r| round::<F>(env, &r))
     }
 }
 
@@ -226,20 +229,25 @@ fn compare<F: Format>(env: &mut Env, a: u64, b: u64, quiet: bool) -> Option<Orde
     order::<F>(a, b)
 }
 
-/// CMPccxx in lane `i`: all ones if predicate `imm` holds (Intel SDM vol. 2, table 3-1).
+/// Which outcomes a predicate holds for: bit 0 less, 1 equal, 2 greater, 3 unordered. Bit 2 of a predicate inverts
+/// it, bit 4 changes only what signals (Intel SDM vol. 2, CMPPD).
+const OUTCOMES: [u8; 8] = [0b0010, 0b0001, 0b0011, 0b1000, 0b1010, 0b1001, 0b1011, 0b0000];
+
+/// CMPccxx in lane `i`: all ones if the predicate holds. Without VEX it has three bits.
 #[inline(always)]
-fn holds<F: Format>(env: &mut Env, a: [u64; 2], b: [u64; 2], i: usize, imm: u8) -> u64 {
+fn holds<F: Format>(env: &mut Env, a: [u64; 2], b: [u64; 2], i: usize, predicate: u8) -> u64 {
     let (a, b) = (lane::<F>(a, i), lane::<F>(b, i));
-    let quiet = matches!(imm & 3, 0 | 3);
-    let found = compare::<F>(env, a, b, quiet);
-    let holds = match imm & 3 {
-        0 => found == Some(Ordering::Equal),
-        1 => found == Some(Ordering::Less),
-        2 => matches!(found, Some(Ordering::Less | Ordering::Equal)),
-        _ => found.is_none(),
+    let quiet = matches!(predicate & 3, 0 | 3) != (predicate & 16 != 0);
+    let outcome = match compare::<F>(env, a, b, quiet) {
+        Some(Ordering::Less) => 0,
+        Some(Ordering::Equal) => 1,
+        Some(Ordering::Greater) => 2,
+        None => 3,
     };
+    let outcomes = OUTCOMES[usize::from(predicate >> 1 & 4 | predicate & 3)];
+    let holds = outcomes >> outcome & 1 != 0;
     let mask = F::SIGN | (F::SIGN - 1);
-    if holds != (imm & 4 != 0) { mask } else { 0 }
+    if holds != (predicate & 4 != 0) { mask } else { 0 }
 }
 
 #[inline(always)]
@@ -391,10 +399,14 @@ operations! {
     Rcpss, |_e, a, b, _| with_low::<Single>(a, reciprocal(lane::<Single>(b, 0)));
     Rsqrtps, |_e, _a, b, _| lanes::<Single>(|i| reciprocal_root(lane::<Single>(b, i)));
     Rsqrtss, |_e, a, b, _| with_low::<Single>(a, reciprocal_root(lane::<Single>(b, 0)));
-    Cmpps, |e, a, b, imm| lanes::<Single>(|i| holds::<Single>(e, a, b, i, imm));
-    Cmppd, |e, a, b, imm| lanes::<Double>(|i| holds::<Double>(e, a, b, i, imm));
-    Cmpss, |e, a, b, imm| with_low::<Single>(a, holds::<Single>(e, a, b, 0, imm));
-    Cmpsd, |e, a, b, imm| with_low::<Double>(a, holds::<Double>(e, a, b, 0, imm));
+    Cmpps, |e, a, b, imm| lanes::<Single>(|i| holds::<Single>(e, a, b, i, imm & 7));
+    Cmppd, |e, a, b, imm| lanes::<Double>(|i| holds::<Double>(e, a, b, i, imm & 7));
+    Cmpss, |e, a, b, imm| with_low::<Single>(a, holds::<Single>(e, a, b, 0, imm & 7));
+    Cmpsd, |e, a, b, imm| with_low::<Double>(a, holds::<Double>(e, a, b, 0, imm & 7));
+    Vcmpps, |e, a, b, imm| lanes::<Single>(|i| holds::<Single>(e, a, b, i, imm & 31));
+    Vcmppd, |e, a, b, imm| lanes::<Double>(|i| holds::<Double>(e, a, b, i, imm & 31));
+    Vcmpss, |e, a, b, imm| with_low::<Single>(a, holds::<Single>(e, a, b, 0, imm & 31));
+    Vcmpsd, |e, a, b, imm| with_low::<Double>(a, holds::<Double>(e, a, b, 0, imm & 31));
     Comiss, |e, a, b, _| flags_of::<Single>(e, a, b, false);
     Comisd, |e, a, b, _| flags_of::<Double>(e, a, b, false);
     Ucomiss, |e, a, b, _| flags_of::<Single>(e, a, b, true);

@@ -1,9 +1,10 @@
-//! EMMS, LDMXCSR, STMXCSR, FXSAVE, FXRSTOR and the masked stores.
+//! EMMS, LDMXCSR, STMXCSR, FXSAVE, FXRSTOR, and VZEROUPPER and VZEROALL.
 
 use super::float::mxcsr;
+use super::vector::VEX128;
 use crate::exception::Vector;
 use crate::op::{Any, Ea, Op};
-use crate::state::{cr0, reg};
+use crate::state::cr0;
 use crate::vcpu::{Stop, Vcpu};
 
 /// Offsets in the FXSAVE image (Intel SDM vol. 1, table 10-2).
@@ -27,8 +28,8 @@ pub fn emms(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
 
 /// LDMXCSR. Flags that are set together with a clear mask raise nothing before the next instruction that
 /// computes.
-pub fn ldmxcsr(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.check_sse()?;
+pub fn ldmxcsr<const LEN: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.check_vector::<LEN>()?;
     let value: u32 = v.load_ea::<u32, Any>(op)?;
     if value & !mxcsr::ALL != 0 {
         return Err(v.gp(0));
@@ -38,9 +39,20 @@ pub fn ldmxcsr(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// STMXCSR.
-pub fn stmxcsr(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.check_sse()?;
+pub fn stmxcsr<const LEN: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.check_vector::<LEN>()?;
     v.store_ea::<u32, Any>(op, v.st.mxcsr)
+}
+
+/// VZEROUPPER and VZEROALL (`ALL`), on the registers that the mode has.
+pub fn vzero<const ALL: bool>(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+    v.check_vector::<VEX128>()?;
+    let count = xmm_count(v);
+    v.st.ymm_high[..count].fill([0; 2]);
+    if ALL {
+        v.st.xmm[..count].fill([0; 2]);
+    }
+    Ok(())
 }
 
 /// The address of an FXSAVE image; it must be aligned.
@@ -106,37 +118,5 @@ pub fn fxrstor<const WIDE: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> 
     for (i, halves) in v.st.xmm[..count].iter_mut().enumerate() {
         *halves = [word(&image, spec::XMM + 16 * i), word(&image, spec::XMM + 16 * i + 8)];
     }
-    Ok(())
-}
-
-/// Stores the bytes of `value` whose `mask` byte is negative to `segment:rDI`. The whole range must be
-/// writable.
-fn masked_store(v: &mut Vcpu<'_>, op: &Op, value: &[u64], mask: &[u64]) -> Result<(), Stop> {
-    let len = 8 * value.len() as u32;
-    let at = v.st.gpr(reg::RDI) & op.address_mask();
-    let la = v.linear(op.segment(), at, len, true)?;
-    v.probe_write(la, len)?;
-    for i in 0..8 * value.len() {
-        let byte = |words: &[u64]| words[i / 8].to_le_bytes()[i % 8];
-        if byte(mask) & 0x80 != 0 {
-            v.store(la.wrapping_add(i as u64), byte(value))?;
-        }
-    }
-    Ok(())
-}
-
-/// MASKMOVDQU, with the mask in register `MASK`.
-pub fn maskmovdqu<const MASK: usize>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.check_sse()?;
-    let (value, mask) = (v.st.xmm[usize::from(op.src & 15)], v.st.xmm[MASK]);
-    masked_store(v, op, &value, &mask)
-}
-
-/// MASKMOVQ, with the mask in register `MASK`.
-pub fn maskmovq<const MASK: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.check_mmx()?;
-    let (value, mask) = (v.st.fpu.mmx(op.src), v.st.fpu.mmx(MASK));
-    masked_store(v, op, &[value], &[mask])?;
-    v.st.fpu.enter_mmx();
     Ok(())
 }

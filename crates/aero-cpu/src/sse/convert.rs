@@ -2,7 +2,7 @@
 
 use super::Operation;
 use super::float::{
-    Double, Env, Exact, Format, Rounding, Single, flush_operand, is_infinite, is_nan, is_ordinary,
+    Double, Env, Exact, Format, Layout, Rounding, Single, flush_operand, is_infinite, is_nan, is_ordinary,
     is_safe_result, is_zero, lane, lanes, mxcsr::IE, mxcsr::PE, note_denormal, propagate, round, round_bits,
     with_low,
 };

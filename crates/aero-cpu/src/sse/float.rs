@@ -56,6 +56,18 @@ pub enum Rounding {
     Zero,
 }
 
+impl Rounding {
+    /// What the low two bits of `field` say.
+    pub fn of(field: u32) -> Self {
+        match field & 3 {
+            0 => Self::Nearest,
+            1 => Self::Down,
+            2 => Self::Up,
+            _ => Self::Zero,
+        }
+    }
+}
+
 impl Env {
     /// The environment that `control` describes.
     #[inline(always)]
@@ -72,12 +84,13 @@ impl Env {
 
     /// Rounding control.
     pub fn rounding(&self) -> Rounding {
-        match self.control >> RC_SHIFT & 3 {
-            0 => Rounding::Nearest,
-            1 => Rounding::Down,
-            2 => Rounding::Up,
-            _ => Rounding::Zero,
-        }
+        Rounding::of(self.control >> RC_SHIFT)
+    }
+
+    /// The same with another rounding control.
+    pub fn with_rounding(self, rounding: Rounding) -> Self {
+        let control = self.control & !(3 << RC_SHIFT) | (rounding as u32) << RC_SHIFT;
+        Self { control, ..self }
     }
 
     fn masked(&self, flag: u32) -> bool {
@@ -86,7 +99,7 @@ impl Env {
 
     /// Records an invalid operation; its masked result is the default NaN.
     #[cold]
-    pub fn invalid<F: Format>(&mut self) -> u64 {
+    pub fn invalid<F: Layout>(&mut self) -> u64 {
         self.flags |= IE;
         F::INDEFINITE
     }
@@ -100,8 +113,8 @@ pub fn record(control: u32, flags: u32) -> (u32, bool) {
     (control | seen, unmasked != 0)
 }
 
-/// Single or double precision; values are bit patterns in the low bits of a `u64`.
-pub trait Format: 'static {
+/// A format; values are bit patterns in the low bits of a `u64`.
+pub trait Layout: 'static {
     /// Stored bits of the fraction.
     const FRACTION: u32;
     /// Bits.
@@ -120,7 +133,10 @@ pub trait Format: 'static {
     const INDEFINITE: u64 = Self::SIGN | Self::INFINITY | Self::QUIET;
     /// The exponent field of 1.0.
     const BIAS: i32 = (Self::INFINITY >> Self::FRACTION >> 1) as i32;
+}
 
+/// Single or double precision.
+pub trait Format: Layout {
     /// Native arithmetic on bit patterns.
     fn native<A: Native>(a: u64, b: u64) -> u64;
     /// Native square root.
@@ -144,10 +160,12 @@ pub struct Single;
 /// Double precision.
 pub struct Double;
 
-impl Format for Single {
+impl Layout for Single {
     const FRACTION: u32 = 23;
     const BITS: u32 = 32;
+}
 
+impl Format for Single {
     #[inline(always)]
     fn native<A: Native>(a: u64, b: u64) -> u64 {
         A::single(f32::from_bits(a as u32), f32::from_bits(b as u32)).to_bits().into()
@@ -166,10 +184,12 @@ impl Format for Single {
     }
 }
 
-impl Format for Double {
+impl Layout for Double {
     const FRACTION: u32 = 52;
     const BITS: u32 = 64;
+}
 
+impl Format for Double {
     #[inline(always)]
     fn native<A: Native>(a: u64, b: u64) -> u64 {
         A::double(f64::from_bits(a), f64::from_bits(b)).to_bits()
@@ -190,61 +210,61 @@ impl Format for Double {
 
 /// Without its sign.
 #[inline(always)]
-pub fn magnitude<F: Format>(a: u64) -> u64 {
+pub fn magnitude<F: Layout>(a: u64) -> u64 {
     a & !F::SIGN
 }
 
 /// Any NaN.
 #[inline(always)]
-pub fn is_nan<F: Format>(a: u64) -> bool {
+pub fn is_nan<F: Layout>(a: u64) -> bool {
     magnitude::<F>(a) > F::INFINITY
 }
 
 /// A signalling NaN.
 #[inline(always)]
-pub fn is_signalling<F: Format>(a: u64) -> bool {
+pub fn is_signalling<F: Layout>(a: u64) -> bool {
     is_nan::<F>(a) && a & F::QUIET == 0
 }
 
 /// Either zero.
 #[inline(always)]
-pub fn is_zero<F: Format>(a: u64) -> bool {
+pub fn is_zero<F: Layout>(a: u64) -> bool {
     magnitude::<F>(a) == 0
 }
 
 /// Either infinity.
 #[inline(always)]
-pub fn is_infinite<F: Format>(a: u64) -> bool {
+pub fn is_infinite<F: Layout>(a: u64) -> bool {
     magnitude::<F>(a) == F::INFINITY
 }
 
 /// A denormal number.
 #[inline(always)]
-pub fn is_denormal<F: Format>(a: u64) -> bool {
+pub fn is_denormal<F: Layout>(a: u64) -> bool {
     a & F::INFINITY == 0 && a & F::FRACTION_MASK != 0
 }
 
 /// A normal number or zero: as an operand it raises nothing by itself.
 #[inline(always)]
-pub fn is_ordinary<F: Format>(a: u64) -> bool {
+pub fn is_ordinary<F: Layout>(a: u64) -> bool {
     let one = 1 << F::FRACTION;
     (a & F::INFINITY).wrapping_sub(one) < F::INFINITY - one || is_zero::<F>(a)
 }
 
 /// A normal number that is not the smallest binade's: as a rounded result it neither overflowed nor was tiny.
 #[inline(always)]
-pub fn is_safe_result<F: Format>(a: u64) -> bool {
+pub fn is_safe_result<F: Layout>(a: u64) -> bool {
     let two = 2 << F::FRACTION;
     (a & F::INFINITY).wrapping_sub(two) < F::INFINITY - two
 }
 
 /// What DAZ makes of an operand.
-pub fn flush_operand<F: Format>(env: &Env, a: u64) -> u64 {
+pub fn flush_operand<F: Layout>(env: &Env, a: u64) -> u64 {
     if env.control & DAZ != 0 && is_denormal::<F>(a) { a & F::SIGN } else { a }
 }
 
 /// Records denormal operands.
-pub fn note_denormal<F: Format>(env: &mut Env, a: u64) {
+pub fn note_denormal<F: Layout>(env: &mut Env, a: u64) {
     if is_denormal::<F>(a) {
         env.flags |= DE;
     }
@@ -252,7 +272,7 @@ pub fn note_denormal<F: Format>(env: &mut Env, a: u64) {
 
 /// The NaN that an operation on `a` and `b` gives, if one is a NaN: the first that is, quieted
 /// (Intel SDM vol. 1, table 4-7).
-pub fn propagate<F: Format>(env: &mut Env, a: u64, b: u64) -> Option<u64> {
+pub fn propagate<F: Layout>(env: &mut Env, a: u64, b: u64) -> Option<u64> {
     if !is_nan::<F>(a) && !is_nan::<F>(b) {
         return None;
     }
@@ -290,7 +310,7 @@ impl Exact {
     }
 
     /// The value of a finite bit pattern; `None` for zero.
-    pub fn of<F: Format>(a: u64) -> Option<Self> {
+    pub fn of<F: Layout>(a: u64) -> Option<Self> {
         let field = ((a & F::INFINITY) >> F::FRACTION) as i32;
         let hidden = u64::from(field != 0) << F::FRACTION;
         let digits = a & F::FRACTION_MASK | hidden;
@@ -334,7 +354,7 @@ pub fn round_bits(x: &Exact, keep: i32, rounding: Rounding) -> (u128, bool) {
 }
 
 /// Rounds to a format and records overflow, underflow and inexactness.
-pub fn round<F: Format>(env: &mut Env, x: &Exact) -> u64 {
+pub fn round<F: Layout>(env: &mut Env, x: &Exact) -> u64 {
     let sign = if x.negative { F::SIGN } else { 0 };
     let (mut digits, inexact) = round_bits(x, F::FRACTION as i32 + 1, env.rounding());
     let mut exponent = x.exponent;
@@ -357,7 +377,7 @@ pub fn round<F: Format>(env: &mut Env, x: &Exact) -> u64 {
 
 /// Masked underflow is recorded only together with a loss of precision; flushing to zero counts as one.
 #[cold]
-fn round_tiny<F: Format>(env: &mut Env, x: &Exact, inexact: bool) -> u64 {
+fn round_tiny<F: Layout>(env: &mut Env, x: &Exact, inexact: bool) -> u64 {
     if !env.masked(UE) {
         env.flags |= UE | if inexact { PE } else { 0 };
         return 0;
@@ -375,7 +395,7 @@ fn round_tiny<F: Format>(env: &mut Env, x: &Exact, inexact: bool) -> u64 {
 }
 
 #[cold]
-fn overflow<F: Format>(env: &mut Env, negative: bool, inexact: bool) -> u64 {
+fn overflow<F: Layout>(env: &mut Env, negative: bool, inexact: bool) -> u64 {
     let lost = inexact || env.masked(OE);
     env.flags |= OE | if lost { PE } else { 0 };
     let to_infinity = match env.rounding() {

@@ -26,7 +26,7 @@ macro_rules! lanes {
 
         /// Applies `f` lane by lane.
         #[inline(always)]
-        fn $each<const N: usize>(a: [u64; N], b: [u64; N], f: impl Fn($u, $u) -> $u) -> [u64; N] {
+        pub fn $each<const N: usize>(a: [u64; N], b: [u64; N], f: impl Fn($u, $u) -> $u) -> [u64; N] {
             core::array::from_fn(|n| {
                 let (x, y) = ($split(a[n]), $split(b[n]));
                 $join(core::array::from_fn(|i| f(x[i], y[i])))
@@ -43,7 +43,7 @@ lanes! {
 
 /// The bytes of a register, low first; MMX leaves the upper half empty.
 #[inline(always)]
-fn bytes<const N: usize>(v: [u64; N]) -> [u8; 16] {
+pub fn bytes<const N: usize>(v: [u64; N]) -> [u8; 16] {
     let mut all = [0; 16];
     for (n, word) in v.into_iter().enumerate() {
         all[8 * n..8 * n + 8].copy_from_slice(&word.to_le_bytes());
@@ -52,7 +52,7 @@ fn bytes<const N: usize>(v: [u64; N]) -> [u8; 16] {
 }
 
 #[inline(always)]
-fn from_bytes<const N: usize>(all: [u8; 16]) -> [u64; N] {
+pub fn from_bytes<const N: usize>(all: [u8; 16]) -> [u64; N] {
     core::array::from_fn(|n| {
         let mut word = [0; 8];
         word.copy_from_slice(&all[8 * n..8 * n + 8]);

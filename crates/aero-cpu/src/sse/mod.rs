@@ -12,14 +12,26 @@
 mod arith;
 mod control;
 mod convert;
+mod crypto;
 mod float;
+mod fma;
+mod half;
 mod integer;
+mod masked;
 #[cfg(all(test, target_arch = "x86_64"))]
 mod oracle;
+
+mod rounding;
+mod rows;
+mod select;
+mod sha;
+mod strings;
 mod swar;
 mod table;
 #[cfg(test)]
 mod tests;
+mod vector;
+mod wide;
 
 pub use table::bind;
 
@@ -294,20 +306,20 @@ impl Vcpu<'_> {
     #[inline(always)]
     fn check_mmx(&mut self) -> Result<(), Stop> {
         if self.st.cr0 & (cr0::EM | cr0::TS) != 0 || self.st.fpu.pending_exception() {
-            return Err(self.refuse_mmx());
+            return self.refuse_mmx();
         }
         Ok(())
     }
 
     #[cold]
-    fn refuse_mmx(&mut self) -> Stop {
+    fn refuse_mmx(&mut self) -> Result<(), Stop> {
         if self.st.cr0 & cr0::EM != 0 {
-            return self.ud();
+            return Err(self.ud());
         }
         if self.st.cr0 & cr0::TS != 0 {
-            return self.raise(Vector::DEVICE_NOT_AVAILABLE);
+            return Err(self.raise(Vector::DEVICE_NOT_AVAILABLE));
         }
-        self.raise(Vector::X87)
+        self.x87_error()
     }
 
     #[inline(always)]

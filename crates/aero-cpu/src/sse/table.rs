@@ -2,12 +2,13 @@
 
 use super::convert::{PairToIntegers, QuadToIntegers, ScalarFromInteger, ScalarToInteger};
 use super::float::{Double, Format, Single};
+use super::vector::{LEGACY, VEX128};
 use super::{
     ArithFlags, Computed, Gpr, Immediate, Memory, Mm, Narrow, Operation, Packed, Unaligned, Wide, Xmm,
 };
-use super::{arith, control, convert, integer, run};
+use super::{arith, control, convert, integer, masked, run, strings, vector};
 use crate::bind::EaKind;
-use crate::op::{Any, Flat64, Run};
+use crate::op::{Any, Flat64, Op, Run};
 use aero_x86::{Insn, Mnemonic as M, Operand};
 
 /// What an operand is.
@@ -89,16 +90,6 @@ macro_rules! from_gpr {
     };
 }
 
-/// A handler for each of the registers that a constant may name.
-macro_rules! by_number {
-    ($n:expr, $f:ident, $($number:literal)*) => {
-        match $n {
-            $($number => Some($f::<$number> as Run),)*
-            _ => None,
-        }
-    };
-}
-
 /// One line per instruction: mnemonics that are functions of packed integers by the same name.
 macro_rules! lookup {
     ($insn:expr, $ea:expr, $bind:ident, $module:ident, $($name:ident)*) => {
@@ -109,11 +100,22 @@ macro_rules! lookup {
     };
 }
 
-/// The handler of an MMX or SSE instruction; `None` for anything else.
-pub fn bind(insn: &Insn, ea: EaKind) -> Option<Run> {
-    if insn.vex {
+/// The handler of an MMX, SSE or AVX instruction; `None` for anything else.
+pub fn bind(insn: &Insn, ea: EaKind, op: &mut Op) -> Option<Run> {
+    let early = if insn.vex { None } else { up_to_ssse3(insn, ea) };
+    early.or_else(|| system(insn)).or_else(|| later(insn, op))
+}
+
+/// What has no handler of its own.
+fn later(insn: &Insn, op: &mut Op) -> Option<Run> {
+    let vector = |o: &Operand| matches!(o, Operand::Xmm(_) | Operand::Ymm(_) | Operand::Mm(_));
+    if !insn.vex && !insn.operands[..insn.count.into()].iter().any(vector) {
         return None;
     }
+    vector::bind(insn, op).or_else(|| masked::bind(insn, op)).or_else(|| strings::bind(insn, op))
+}
+
+fn up_to_ssse3(insn: &Insn, ea: EaKind) -> Option<Run> {
     integers(insn, ea)
         .or_else(|| renamed(insn, ea))
         .or_else(|| arithmetic(insn, ea))
@@ -122,7 +124,6 @@ pub fn bind(insn: &Insn, ea: EaKind) -> Option<Run> {
         .or_else(|| moves(insn, ea))
         .or_else(|| partial_moves(insn, ea))
         .or_else(|| to_general(insn, ea))
-        .or_else(|| system(insn))
 }
 
 /// A packed operation: XMM or MMX, source of the same kind, memory or immediate.
@@ -348,23 +349,16 @@ fn to_general(insn: &Insn, _ea: EaKind) -> Option<Run> {
 fn system(insn: &Insn) -> Option<Run> {
     Some(match insn.mnemonic {
         M::Emms => control::emms,
-        M::Ldmxcsr => control::ldmxcsr,
-        M::Stmxcsr => control::stmxcsr,
+        M::Ldmxcsr => control::ldmxcsr::<LEGACY>,
+        M::Stmxcsr => control::stmxcsr::<LEGACY>,
         M::Fxsave => control::fxsave::<false>,
         M::Fxsave64 => control::fxsave::<true>,
         M::Fxrstor => control::fxrstor::<false>,
         M::Fxrstor64 => control::fxrstor::<true>,
-        M::Maskmovdqu | M::Maskmovq => return masked(insn),
+        M::Vldmxcsr => control::ldmxcsr::<VEX128>,
+        M::Vstmxcsr => control::stmxcsr::<VEX128>,
+        M::Vzeroupper => control::vzero::<false>,
+        M::Vzeroall => control::vzero::<true>,
         _ => return None,
     })
-}
-
-/// MASKMOV: the mask is the third operand, which the packed operation has no room for.
-fn masked(insn: &Insn) -> Option<Run> {
-    use control::{maskmovdqu, maskmovq};
-    match insn.operands[2] {
-        Operand::Xmm(n) => by_number!(n, maskmovdqu, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),
-        Operand::Mm(n) => by_number!(n, maskmovq, 0 1 2 3 4 5 6 7),
-        _ => None,
-    }
 }

@@ -2,12 +2,12 @@
 
 use super::arith::{Divps, Mulps};
 use super::float::{Env, record};
+use super::rows::ROWS;
 use super::{Operation, arith};
-use crate::bind::EaKind;
 use crate::state::{Segment, cr0, cr4, efer, eflags, seg};
 use crate::{Bus, Cpu, Exit};
 use aero_mem::{Gpa, GuestMemory};
-use aero_x86::{CodeSize, Insn, Mnemonic, Operand, decode};
+use aero_x86::{CodeSize, Insn, Operand, decode};
 
 /// A world without devices.
 struct Nothing;
@@ -79,7 +79,8 @@ impl Bench {
         }
         let st = cpu.state_mut(&mut mem);
         st.cr0 = cr0::PE | cr0::ET | cr0::NE;
-        st.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PAE;
+        st.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::PAE | cr4::OSXSAVE;
+        st.xcr0 = 7;
         if long {
             st.cr0 |= cr0::PG;
             st.cr3 = PML4;
@@ -392,20 +393,9 @@ fn denormal_times_one_underflows_only_when_unmasked() {
     }
 }
 
-/// What comes after SSSE3, or from others: instructions that name vector registers and must stay undefined.
-const LATER: &str = "\
-    Aesdec Aesdeclast Aesenc Aesenclast Aesimc
-    Aeskeygenassist Blendpd Blendps Blendvpd Blendvps Dppd Dpps Extractps 
-    Insertps Movntdqa Mpsadbw Packusdw
-    Pblendvb Pblendw Pclmulqdq Pcmpeqq Pcmpestri Pcmpestri64 Pcmpestrm Pcmpestrm64 Pcmpgtq Pcmpistri
-    Pcmpistrm Pextrb Pextrd Pextrq Phminposuw Pinsrb Pinsrd Pinsrq Pmaxsb Pmaxsd Pmaxud Pmaxuw Pminsb
-    Pminsd Pminud Pminuw Pmovsxbd Pmovsxbq Pmovsxbw Pmovsxdq Pmovsxwd Pmovsxwq Pmovzxbd Pmovzxbq
-    Pmovzxbw Pmovzxdq Pmovzxwd Pmovzxwq Pmuldq Pmulld Ptest Roundpd Roundps Roundsd Roundss Sha1msg1
-    Sha1msg2 Sha1nexte Sha1rnds4 Sha256msg1 Sha256msg2 Sha256rnds2";
-
 /// Every prefix and opcode of the two-byte and three-byte maps, with registers and with memory.
-fn every_encoding(mut see: impl FnMut(&Insn)) {
-    let prefixes = [&[][..], &[0x66], &[0xf3], &[0xf2], &[0x48], &[0x66, 0x48], &[0xf3, 0x48]];
+fn legacy_encodings(see: &mut impl FnMut(&[u8])) {
+    let prefixes = [&[][..], &[0x66], &[0xf3], &[0xf2], &[0x48], &[0x66, 0x48], &[0xf3, 0x48], &[0xf2, 0x48]];
     for (prefix, map, opcode) in prefixes.iter().flat_map(|p| {
         [None, Some(0x38), Some(0x3a)].into_iter().flat_map(move |m| (0..=255u8).map(move |o| (p, m, o)))
     }) {
@@ -414,26 +404,67 @@ fn every_encoding(mut see: impl FnMut(&Insn)) {
             code.push(0x0f);
             code.extend(map);
             code.extend([opcode, modrm, 3, 0, 0, 0, 0]);
-            if let Ok(insn) = decode(&code, CodeSize::B64, aero_x86::cpuid::MAX.features) {
-                see(&insn);
-            }
+            see(&code);
         }
     }
 }
 
-#[test]
-fn every_instruction_up_to_ssse3_has_a_handler() {
-    let later: Vec<_> = LATER.split_whitespace().map(String::from).collect();
-    let mut without: Vec<String> = Vec::new();
-    every_encoding(|insn| {
-        let name = format!("{:?}", insn.mnemonic);
-        let vector = insn.operands.iter().any(|o| matches!(o, Operand::Xmm(_) | Operand::Mm(_)));
-        let sse41_form = insn.mnemonic == Mnemonic::Pextrw && insn.operands[0] == Operand::Mem;
-        if vector && !sse41_form && super::bind(insn, EaKind::Any).is_none() && !without.contains(&name) {
-            without.push(name);
+/// Every VEX encoding: maps, W, L, prefix and opcode, with and without a register in vvvv; registers, memory, and
+/// memory with an index.
+fn vex_encodings(see: &mut impl FnMut(&[u8])) {
+    for (map, opcode, fields) in (1..=3u8)
+        .flat_map(|m| (0..=255u8).flat_map(move |o| (0..16u8).map(move |f| (m, o, (f & 8) << 4 | f & 7))))
+    {
+        for (vvvv, modrm) in [(15, 0xd1), (2, 0xd1), (15, 0x11), (2, 0x11), (2, 0x0c), (15, 0x0c), (15, 0x19)]
+        {
+            see(&[0xc4, 0xe0 | map, fields | vvvv << 3, opcode, modrm, 0x2b, 0, 0, 0, 0]);
         }
-    });
-    let unexpected: Vec<_> = without.iter().filter(|m| !later.contains(m)).collect();
-    assert!(unexpected.is_empty(), "{unexpected:?}");
-    assert!(later.iter().all(|m| without.contains(m)));
+        // The groups: shifts by immediates, the loads of MXCSR.
+        (0..8u8).for_each(|reg| {
+            see(&[0xc4, 0xe0 | map, fields | 2 << 3, opcode, 0xc1 | reg << 3, 5]);
+            see(&[0xc4, 0xe0 | map, fields | 15 << 3, opcode, 0x01 | reg << 3, 5]);
+        });
+    }
+}
+
+fn has_handler(insn: &Insn) -> bool {
+    let mode = crate::vcpu::Mode { code: CodeSize::B64, stack32: true, flat: true };
+    let bound = crate::bind::bind(Ok(*insn), mode, 0, 0);
+    !core::ptr::fn_addr_eq(bound.op.run, crate::op::branch::undefined as crate::op::Run)
+}
+
+#[test]
+fn every_vector_instruction_of_the_richest_model_has_a_handler() {
+    let (mut without, mut seen) = (Vec::new(), std::collections::HashSet::new());
+    let mut see = |code: &[u8]| {
+        let Ok(insn) = decode(code, CodeSize::B64, aero_x86::cpuid::MAX.features) else { return };
+        let name = format!("{:?}", insn.mnemonic);
+        let operands = &insn.operands[..insn.count.into()];
+        let vector = operands.iter().any(|o| matches!(o, Operand::Xmm(_) | Operand::Ymm(_) | Operand::Mm(_)));
+        if vector || insn.vex && name.starts_with('V') {
+            seen.insert(insn.mnemonic);
+            if !has_handler(&insn) {
+                without.push(format!("{name} {operands:?} {code:02x?}"));
+            }
+        }
+    };
+    legacy_encodings(&mut see);
+    vex_encodings(&mut see);
+    assert!(without.is_empty(), "{without:#?}");
+    assert!(seen.len() > 600, "only {} instructions were tried", seen.len());
+}
+
+#[test]
+fn every_row_is_reached_by_an_encoding() {
+    let mut reached = std::collections::HashSet::new();
+    let mut see = |code: &[u8]| {
+        if let Ok(insn) = decode(code, CodeSize::B64, aero_x86::cpuid::MAX.features) {
+            reached.extend(super::vector::row_of(&insn));
+        }
+    };
+    legacy_encodings(&mut see);
+    vex_encodings(&mut see);
+    let missing: Vec<_> =
+        (0..ROWS.len()).filter(|n| !reached.contains(n)).map(|n| ROWS[n].mnemonic).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -167,6 +167,10 @@ pub struct Board {
     pub line: bool,
     /// The vector that the line stands for.
     pub vector: u8,
+    /// The FERR# pin; raises the interrupt line.
+    pub ferr: bool,
+    /// The IGNNE# pin.
+    pub ignne: bool,
     attention: bool,
 }
 
@@ -186,10 +190,21 @@ impl Bus for Board {
         if let (0x80, Some((at, bytes))) = (port, &self.dma) {
             mem.write(Gpa(*at), bytes).expect("RAM");
         }
+        if port == 0xf0 {
+            self.ignne = self.ferr;
+        }
         if port == 0x81 {
             self.line = true;
             self.attention = true;
         }
+    }
+    fn set_ferr(&mut self, _: &mut GuestMemory, _: u64, asserted: bool) {
+        self.ferr = asserted;
+        self.line |= asserted;
+        self.ignne &= asserted;
+    }
+    fn ignne(&self) -> bool {
+        self.ignne
     }
     fn now(&mut self, when: u64) -> u64 {
         when

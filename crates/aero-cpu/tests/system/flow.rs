@@ -293,12 +293,12 @@ fn fault_inside_a_repeat_leaves_exact_registers() {
         g.faults(&[&setup[..], &[0xf3, 0xab]].concat(), 15, 14, Some(2));
         assert_eq!((g.gpr(reg::RCX), g.gpr(reg::RDI)), (6, DATA + 0x2ffe));
         assert_eq!(g.bytes::<4>(DATA + 0x2ffc), [0x11, 0x11, 0, 0]);
-        // CMPS keeps the flags of the last comparison.
+        // CMPS has the flags that it began with.
         let mut g = Guest::new(mode);
         g.set_pte(DATA + 0x1000, 0);
         let setup = [mov(6, DATA as u32 + 0xff0), mov(7, DATA as u32 + 0x2000), mov(1, 100)].concat();
         let t = g.faults(&[&setup[..], &[0xf3, 0xa6]].concat(), 15, 14, Some(0));
-        assert_eq!((g.gpr(reg::RCX), t.flags & eflags::ZF), (84, eflags::ZF));
+        assert_eq!((g.gpr(reg::RCX), t.flags & eflags::ZF), (84, 0));
     }
 }
 
@@ -483,4 +483,77 @@ fn sti_does_not_hold_single_steps() {
     let mut g = Guest::new(Mode::Protected32);
     g.st().set_rflags(eflags::TF | 2);
     g.faults(&[0xfb, 0x90], 1, 1, None);
+}
+
+#[test]
+fn near_branch_beyond_the_limit_is_gp_at_the_branch() {
+    // A code segment of 4 KiB at CODE; the targets lie at 0x2000.
+    let start = || {
+        let mut g = Guest::new(Mode::Protected32);
+        g.set_gdt(FREE, descriptor(CODE, 0xfff, 0x9b, 4));
+        let raw = g.descriptor_of(FREE);
+        g.st().segments[1] = segment(FREE, raw);
+        g.st().set_gpr(reg::RCX, 5);
+        g.st().set_gpr(reg::RBX, 0x2000);
+        g.write32(DATA, 0x2000);
+        g.write32(STACK, 0x2000);
+        g
+    };
+    let memory = |modrm: u8| [&[0xff, modrm][..], &(DATA as u32).to_le_bytes()].concat();
+    let far_away = 0x1ffau32.to_le_bytes();
+    for code in [
+        [&[0xe9][..], &far_away].concat(),       // jmp
+        [&[0x0f, 0x81][..], &far_away].concat(), // jno
+        [&[0xe8][..], &far_away].concat(),       // call
+        vec![0xff, 0xe3],                        // jmp ebx
+        vec![0xff, 0xd3],                        // call ebx
+        memory(0x25),
+        memory(0x15),
+        vec![0xc3],       // ret
+        vec![0xc2, 4, 0], // ret 4
+    ] {
+        let mut g = start();
+        let t = g.trap(&code);
+        assert_eq!((t.vector, t.error, t.ip, t.cs), (13, Some(0), 0, FREE.into()), "{code:02x?}");
+        assert_eq!((g.gpr(reg::RSP), g.gpr(reg::RCX)), (STACK, 5), "{code:02x?}");
+    }
+    // A count is not taken by a LOOP that faults. The branch lies at the end of the segment.
+    let mut g = start();
+    g.write(CODE + 0xff0, &[0xe2, 0x70]);
+    let t = g.trap(&[&mov(0, 0xff0)[..], &[0xff, 0xe0]].concat());
+    assert_eq!((t.vector, t.ip, g.gpr(reg::RCX)), (13, 0xff0, 5));
+    // What is not taken may lead anywhere; what runs off the end faults there.
+    let mut g = start();
+    g.write(CODE + 0xffa, &[0x0f, 0x80, 0, 0x20, 0, 0]);
+    let t = g.trap(&[&mov(0, 0xffa)[..], &[0xff, 0xe0]].concat());
+    assert_eq!((t.vector, t.error, t.ip), (13, Some(0), 0x1000));
+}
+
+#[test]
+fn relative_branch_to_a_non_canonical_address_is_gp_at_the_branch() {
+    // The last page below the hole shows CODE.
+    let top = 0x0000_7fff_ffff_f000;
+    let mut g = Guest::new(Mode::Long);
+    for (at, value) in
+        [(TABLES + 0x7f8, 0x5_0007), (0x5_0ff8, 0x5_1007), (0x5_1ff8, 0x5_2007), (0x5_2ff8, CODE | 7)]
+    {
+        g.write64(at, value);
+    }
+    for (code, fault) in [
+        (&[0xeb, 0x7e][..], 0),             // jmp
+        (&[0xe9, 0, 2, 0, 0][..], 0),       // jmp
+        (&[0x75, 0x7e][..], 0),             // jne
+        (&[0xe8, 0, 2, 0, 0][..], 0),       // call
+        (&[0xff, 0xc3, 0xe2, 0x70][..], 2), // inc ebx; loop
+    ] {
+        g.load(code);
+        g.write(CODE + 0xff0, code);
+        g.st().rip = top + 0xff0;
+        g.st().set_gpr(reg::RCX, 9);
+        g.st().set_rflags(2);
+        g.st().set_gpr(reg::RSP, STACK);
+        let End::Trap(t) = g.go() else { panic!("no trap") };
+        assert_eq!((t.vector, t.error, t.ip), (13, Some(0), top + 0xff0 + fault), "{code:02x?}");
+        assert_eq!((t.stack, g.gpr(reg::RCX)), (Some((STACK, DS0.into())), 9));
+    }
 }

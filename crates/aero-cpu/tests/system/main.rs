@@ -4,11 +4,16 @@
 #[path = "../guest/mod.rs"]
 mod guest;
 
+mod breakpoints;
 mod exceptions;
 mod flow;
+mod integer;
 mod modes;
 mod paging;
 mod privilege;
 mod registers;
 mod stepping;
+mod strings;
 mod tasks;
+mod virtual8086;
+mod x87;

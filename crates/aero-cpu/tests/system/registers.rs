@@ -40,7 +40,7 @@ fn illegal_cr4_values_are_gp_0() {
     for mode in [Mode::Protected32, Mode::Long] {
         let mut g = Guest::new(mode);
         let base = g.st().cr4 as u32;
-        for bit in [11, 12, 15, 19, 23, 31] {
+        for bit in [12, 13, 14, 15, 19, 23, 31] {
             g.faults(&set_cr(4, base | 1 << bit), 5, 13, Some(0));
         }
         g.fine(&set_cr(4, base | (cr4::PGE | cr4::TSD | cr4::DE) as u32));

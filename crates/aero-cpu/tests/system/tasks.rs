@@ -196,22 +196,132 @@ fn task_switch_into_vm86_is_possible() {
     assert_eq!((t.vector, t.ip, t.cs, t.flags), (0x21, 0x12, 0x3000, eflags::VM | eflags::IOPL | 2));
 }
 
+/// A guest as [`guest`], whose second task has a stack for CPL 0.
+fn guest_with_inner_stack() -> Guest {
+    let mut g = guest(Mode::Protected32);
+    g.write32(TSS2 + 4, TSS_STACK as u32);
+    g.write32(TSS2 + 8, DS0.into());
+    g
+}
+
 #[test]
-fn bad_segments_of_the_new_task_are_ts() {
-    for (at, selector, error) in [
-        (0x50, READ_ONLY, READ_ONLY),
-        (0x4c, DS0, DS0),
-        (0x60, DS0, DS0),
-        (0x60, FREE, FREE),
-        (0x48, 0x108, 0x108),
+fn bad_segments_of_the_new_task_fault_in_the_new_task() {
+    for (at, selector, vector, error) in [
+        (0x60, DS0, 10, DS0),             // LDT: not one
+        (0x60, FREE, 10, FREE),           // LDT: absent
+        (0x60, LDTR | 4, 10, LDTR | 4),   // LDT: in a local table
+        (0x4c, DS0, 10, DS0),             // CS: data
+        (0x4c, 0, 10, 0),                 // CS: null
+        (0x4c, CS3 & !3, 10, CS3 & !3),   // CS: DPL is not RPL
+        (0x4c, FREE + 8, 11, FREE + 8),   // CS: absent
+        (0x50, READ_ONLY, 10, READ_ONLY), // SS: not writable
+        (0x50, 0, 10, 0),                 // SS: null
+        (0x50, DS3, 10, DS3 & !3),        // SS: other level
+        (0x50, ABSENT, 12, ABSENT),       // SS: absent
+        (0x48, 0x108, 10, 0x108),         // ES: beyond the table
+        (0x54, ABSENT, 11, ABSENT),       // DS: absent
+        (0x54, TR, 10, TR),               // DS: system
+        (0x58, DS0 | 3, 10, DS0),         // FS: RPL
     ] {
-        let mut g = guest(Mode::Protected32);
+        let mut g = guest_with_inner_stack();
         g.write32(TSS2 + at, selector.into());
         g.set_gdt(FREE, descriptor(LDT, 0xff, 0x02, 0));
+        g.set_gdt(FREE + 8, descriptor(0, 0xf_ffff, 0x1b, 0xc));
         g.load(&far(0xea, TR2));
-        let End::Trap(t) = g.go() else { panic!("no trap") };
-        assert_eq!((t.vector, t.error), (10, Some(error.into())), "{at:#x}");
+        let End::Trap(t) = g.go() else { panic!("no trap for {selector:#x} at {at:#x}") };
+        assert_eq!((t.vector, t.error), (vector, Some(error.into())), "{at:#x} {selector:#x}");
+        assert_eq!(t.ip, TASK_CODE, "{at:#x}: the new task's place");
+        assert_eq!((g.st().tr.selector, access(&g, TR), access(&g, TR2)), (TR2, 0x89, 0x8b));
+        assert_eq!(g.read32(TSS + 0x20), CODE as u32 + 7, "the old task is saved");
     }
+}
+
+#[test]
+fn instruction_pointer_beyond_the_new_code_segment_is_gp_in_the_new_task() {
+    let mut g = guest_with_inner_stack();
+    g.set_gdt(FREE, descriptor(0, 0xfff, 0x9b, 4));
+    g.write32(TSS2 + 0x4c, FREE.into());
+    g.load(&far(0xea, TR2));
+    let End::Trap(t) = g.go() else { panic!("no trap") };
+    assert_eq!((t.vector, t.error, t.ip, t.cs), (13, Some(0), TASK_CODE, FREE.into()));
+}
+
+#[test]
+fn error_code_without_room_on_the_new_stack_faults_in_the_new_task() {
+    let mut g = guest_with_inner_stack();
+    g.write64(IDT + 13 * 8, gate(TR2, 0, 0x85, 0));
+    g.set_gdt(FREE, descriptor(0, 0xfff, 0x93, 4));
+    g.write32(TSS2 + 0x50, FREE.into());
+    g.set_ts_task(8);
+    g.load(&[&mov(0, 0x100)[..], &[0x8e, 0xd8]].concat());
+    // #SS while #GP is delivered is #DF.
+    assert_eq!(g.go(), End::Halt);
+    assert_eq!((g.st().tr.selector, g.read32(TSS2 + 0x20)), (THIRD, TASK_CODE as u32));
+}
+
+/// A third TSS, for what goes wrong in the second task.
+const THIRD: u16 = FREE + 0x10;
+
+impl Guest {
+    /// Gives `vector` a task of its own, whose TSS is `THIRD`.
+    fn set_ts_task(&mut self, vector: u64) {
+        const TSS3: u64 = 0x5800;
+        self.set_gdt(THIRD, descriptor(TSS3, 0x67, 0x89, 0));
+        for (at, value) in
+            [(0x20, TASK_CODE), (0x24, 2), (0x38, 0xa000), (0x4c, CS0.into()), (0x50, DS0.into())]
+        {
+            self.write32(TSS3 + at, value as u32);
+        }
+        self.write64(IDT + 8 * vector, gate(THIRD, 0, 0x85, 0));
+    }
+}
+
+#[test]
+fn a_switch_that_cannot_be_saved_changes_nothing() {
+    // The old TSS lies across a page that is read-only.
+    let mut g = guest(Mode::Paged32);
+    g.st().tr.base = 0x3_7fc0;
+    g.set_pte(0x3_8000, 0x3_8001);
+    let t = g.trap(&far(0xea, TR2));
+    assert_eq!((t.vector, t.error, t.ip), (14, Some(3), CODE));
+    assert_eq!((g.st().cr2, g.read32(0x3_7fe0)), (0x3_8000, 0));
+    assert_eq!((access(&g, TR), access(&g, TR2), g.st().tr.selector), (0x8b, 0x89, TR));
+    // The new one is partly absent.
+    let mut g = guest(Mode::Paged32);
+    g.set_gdt(TR2, descriptor(0x3_7fc0, 0x67, 0x89, 0));
+    g.set_pte(0x3_8000, 0);
+    let t = g.trap(&far(0xea, TR2));
+    assert_eq!((t.vector, t.error, g.st().cr2), (14, Some(0), 0x3_8000));
+    assert_eq!((access(&g, TR2), g.read32(TSS + 0x20)), (0x89, 0));
+}
+
+#[test]
+fn trap_flag_of_a_tss_is_a_debug_trap_before_the_first_instruction() {
+    let mut g = guest_with_inner_stack();
+    g.write32(TSS2 + 0x64, 1);
+    g.load(&far(0xea, TR2));
+    let End::Trap(t) = g.go() else { panic!("no trap") };
+    assert_eq!((t.vector, t.ip, g.st().dr[6]), (1, TASK_CODE, 0xffff_8ff0));
+}
+
+#[test]
+fn task_switch_turns_local_breakpoints_off() {
+    let mut g = guest(Mode::Protected32);
+    g.st().dr[0] = TASK_CODE;
+    g.st().dr[1] = TASK_CODE + 0x100;
+    g.st().dr[7] = 0x509; // L0, G1, LE
+    g.load(&far(0xea, TR2));
+    assert_eq!(g.go(), End::Halt);
+    assert_eq!(g.st().dr[7], 0x408);
+}
+
+#[test]
+fn fault_through_a_task_gate_saves_rf() {
+    let mut g = guest(Mode::Protected32);
+    g.write64(IDT + 6 * 8, gate(TR2, 0, 0x85, 0));
+    g.load(&[0x0f, 0x0b]);
+    assert_eq!(g.go(), End::Halt);
+    assert_eq!(u64::from(g.read32(TSS + 0x24)), eflags::RF | 2);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::kernel::{
     MODES, Mode, TestClock, boot, bytes_at, config, finish, machine, program, u32_at, u64_at,
 };
-use aero_machine::{Boot, BuildError, ClockConfig, Config, Machine};
+use aero_machine::{Boot, BuildError, ClockConfig, Config, Kernel, Machine};
 use aero_mem::Gpa;
 
 const GIB: u64 = 1 << 30;
@@ -110,7 +110,8 @@ fn impossible_clock_is_refused() {
 #[test]
 fn command_line_and_initrd_are_where_the_zero_page_says() {
     let initrd = vec![0xa5; 5000];
-    let boot = Boot { kernel: ending(Mode::Long), initrd: Some(initrd.clone()), append: "quiet x=1".into() };
+    let kernel = Kernel::linux(ending(Mode::Long), Some(initrd.clone()), "quiet x=1".into());
+    let boot = Boot::Kernel(kernel);
     let m = Machine::new(config(), boot, Box::new(TestClock::default())).expect("a small machine");
     let page = m.cpu_state().gpr(RSI);
     assert_eq!(bytes_at(&m, u32_at(&m, page + 0x228).into()), *b"quiet x=1\0");

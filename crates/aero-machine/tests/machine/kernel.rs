@@ -4,7 +4,7 @@
 //! [`Asm::record`] appends a register to the log, [`results`] reads it from outside. Every encoding here means the same
 //! in 32-bit and in 64-bit code, so that one program tests both ways into a kernel.
 
-use aero_machine::{Boot, ClockConfig, Config, CpuChoice, Exit, Machine, REPEATABLE_RTC, WallClock};
+use aero_machine::{Boot, ClockConfig, Config, CpuChoice, Exit, Kernel, Machine, REPEATABLE_RTC, WallClock};
 use aero_mem::Gpa;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -445,18 +445,21 @@ impl WallClock for TestClock {
 pub fn config() -> Config {
     Config {
         cpu: CpuChoice::default(),
+        hyperv: false,
         memory: 4 << 20,
         clock: ClockConfig::Icount { mips: 100 },
         rtc: REPEATABLE_RTC,
         debug_exit: Some(DEBUG_EXIT),
-        debugcon: Some(0xe9),
+        debugcon: vec![0xe9],
+        post_port: None,
+        test_device: false,
         vga: true,
     }
 }
 
 /// What boots `kernel` and nothing else.
 pub fn boot(kernel: Vec<u8>) -> Boot {
-    Boot { kernel, initrd: None, append: String::new() }
+    Boot::Kernel(Kernel::linux(kernel, None, String::new()))
 }
 
 /// A machine whose time is its instruction count.

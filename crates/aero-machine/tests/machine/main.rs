@@ -2,6 +2,7 @@
 //!
 //! Everything goes through the public surface of `aero_machine`. The programs are in [`kernel`]'s little assembler.
 
+mod a20;
 mod firmware;
 mod input;
 mod kernel;

@@ -141,6 +141,6 @@ fn debug_console_collects_text() {
         a.exit(0);
     }));
     finish(&mut m);
-    assert_eq!(m.take_debugcon(), b"!");
-    assert_eq!(m.take_debugcon(), b"");
+    assert_eq!(m.take_debugcon(0), b"!");
+    assert_eq!(m.take_debugcon(0), b"");
 }
