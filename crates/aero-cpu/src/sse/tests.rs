@@ -661,6 +661,20 @@ fn xcr0_takes_only_combinations_that_make_sense() {
 }
 
 #[test]
+fn prefixes_before_the_xsave_family_are_undefined() {
+    for code in
+        [[0x0f, 0x01, 0xd0], [0x0f, 0x01, 0xd1], [0x0f, 0xae, 0x27], [0x0f, 0xc7, 0x27], [0x0f, 0xc7, 0x2f]]
+    {
+        assert!(decode(&code, CodeSize::B64, aero_x86::cpuid::MAX.features).is_ok());
+        for prefix in [0x66, 0xf2, 0xf3, 0xf0] {
+            let with = [&[prefix], &code[..]].concat();
+            let got = decode(&with, CodeSize::B64, aero_x86::cpuid::MAX.features);
+            assert!(got.is_err(), "{with:02x?} {got:?}");
+        }
+    }
+}
+
+#[test]
 fn xgetbv_reads_xcr0_and_what_is_in_use() {
     let get = [0x0f, 0x01, 0xd0];
     let mut b = Bench::new(true);

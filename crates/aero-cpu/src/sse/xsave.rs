@@ -41,12 +41,25 @@ use xstate::{AVX, PKRU, SSE, X87};
 
 type Image = [u8; LEGACY];
 
-/// XSAVE: the standard format, every component that is asked for.
-const PLAIN: u8 = 0;
-/// XSAVEOPT: the standard format without what is in its initial configuration.
-const OPTIMISED: u8 = 1;
-/// XSAVEC and XSAVES: the compacted format.
-const COMPACT: u8 = 2;
+/// How an instruction differs from XSAVE or XRSTOR.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Kind(u8);
+
+impl Kind {
+    const PLAIN: u8 = 0;
+    /// REX.W.
+    const WIDE: u8 = 1;
+    /// XSAVEOPT: what is in its initial configuration is not written.
+    const OPTIMISED: u8 = 2;
+    /// XSAVEC and XSAVES: the compacted format.
+    const COMPACT: u8 = 4;
+    /// XSAVES and XRSTORS.
+    const SUPERVISOR: u8 = 8;
+
+    fn is(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
 
 /// What EDX:EAX says.
 fn pair(v: &Vcpu<'_>) -> u64 {
@@ -81,9 +94,9 @@ impl Vcpu<'_> {
     }
 
     /// The address of an area: #UD, #NM, #GP in this order.
-    fn xsave_area(&mut self, op: &Op, supervisor: bool, write: bool) -> Result<Area, Stop> {
+    fn xsave_area(&mut self, op: &Op, kind: Kind, write: bool) -> Result<Area, Stop> {
         self.check_xsave()?;
-        if supervisor && self.st.cpl != 0 {
+        if kind.is(Kind::SUPERVISOR) && self.st.cpl != 0 {
             return Err(self.gp(0));
         }
         if self.st.cr0 & cr0::TS != 0 {
@@ -97,9 +110,13 @@ impl Vcpu<'_> {
     }
 
     /// The components that an instruction handles.
-    fn requested(&self, supervisor: bool) -> u64 {
-        let enabled = self.st.xcr0 | if supervisor { self.st.msr.xss } else { 0 };
-        enabled & pair(self)
+    fn requested(&self, kind: Kind) -> u64 {
+        self.enabled(kind) & pair(self)
+    }
+
+    /// Those that it knows.
+    fn enabled(&self, kind: Kind) -> u64 {
+        self.st.xcr0 | if kind.is(Kind::SUPERVISOR) { self.st.msr.xss } else { 0 }
     }
 }
 
@@ -134,23 +151,21 @@ fn place(component: u64, compaction: u64) -> u32 {
     }
 }
 
-/// XSAVE and its kin; `WIDE` with REX.W.
-fn save<const KIND: u8, const SUPERVISOR: bool, const WIDE: bool>(
-    v: &mut Vcpu<'_>,
-    op: &Op,
-) -> Result<(), Stop> {
-    let area = v.xsave_area(op, SUPERVISOR, true)?;
-    let requested = v.requested(SUPERVISOR);
-    let in_use = requested & if KIND == COMPACT { v.in_use_with_mxcsr() } else { v.components_in_use() };
-    let written = if KIND == PLAIN { requested } else { in_use };
-    let compaction = if KIND == COMPACT { requested | COMPACTED } else { 0 };
+/// XSAVE and its kin.
+fn save(v: &mut Vcpu<'_>, op: &Op, kind: Kind) -> Result<(), Stop> {
+    let area = v.xsave_area(op, kind, true)?;
+    let compact = kind.is(Kind::COMPACT);
+    let requested = v.requested(kind);
+    let in_use = requested & if compact { v.in_use_with_mxcsr() } else { v.components_in_use() };
+    let written = if compact || kind.is(Kind::OPTIMISED) { in_use } else { requested };
+    let compaction = if compact { requested | COMPACTED } else { 0 };
     v.probe_write(area.la, (LEGACY + HEADER_LEN) as u32)?;
     let avx = extended_place(v, &area, written, AVX, compaction, true)?;
     let pkru = extended_place(v, &area, written, PKRU, compaction, true)?;
-    let old = if KIND == COMPACT { 0 } else { area.load(v, HEADER)? & !requested };
+    let old = if compact { 0 } else { area.load(v, HEADER)? & !requested };
     // Standard formats have MXCSR with AVX too.
-    let with_mxcsr = if KIND == COMPACT { written & SSE != 0 } else { requested & (SSE | AVX) != 0 };
-    save_legacy::<WIDE>(v, &area, written, with_mxcsr)?;
+    let with_mxcsr = if compact { written & SSE != 0 } else { requested & (SSE | AVX) != 0 };
+    save_legacy(v, &area, kind, written, with_mxcsr)?;
     if let Some(la) = avx {
         for n in 0..xmm_count(v) {
             v.store128(la.wrapping_add(16 * n as u64), v.st.ymm_high[n])?;
@@ -160,7 +175,7 @@ fn save<const KIND: u8, const SUPERVISOR: bool, const WIDE: bool>(
         v.store(la, u64::from(v.st.pkru))?;
     }
     area.store(v, HEADER, old | in_use)?;
-    if KIND == COMPACT {
+    if compact {
         area.store(v, HEADER + 8, compaction)?;
     }
     Ok(())
@@ -189,14 +204,9 @@ fn extended_place(
 }
 
 /// The parts of the FXSAVE layout that are asked for.
-fn save_legacy<const WIDE: bool>(
-    v: &mut Vcpu<'_>,
-    area: &Area,
-    written: u64,
-    mxcsr: bool,
-) -> Result<(), Stop> {
+fn save_legacy(v: &mut Vcpu<'_>, area: &Area, kind: Kind, written: u64, mxcsr: bool) -> Result<(), Stop> {
     let mut image: Image = [0; LEGACY];
-    v.st.fpu.fxsave(&mut image, WIDE);
+    v.st.fpu.fxsave(&mut image, kind.is(Kind::WIDE));
     put(&mut image, spec::MXCSR, &v.st.mxcsr.to_le_bytes());
     put(&mut image, spec::MXCSR + 4, &mxcsr::ALL.to_le_bytes());
     let xmm = spec::XMM..spec::XMM + 16 * xmm_count(v);
@@ -226,13 +236,13 @@ struct Header {
 }
 
 /// Reads a header and refuses what is reserved in it.
-fn header(v: &mut Vcpu<'_>, area: &Area, supervisor: bool) -> Result<Header, Stop> {
+fn header(v: &mut Vcpu<'_>, area: &Area, kind: Kind) -> Result<Header, Stop> {
     let mut words = [0; HEADER_LEN / 8];
     for (n, w) in words.iter_mut().enumerate() {
         *w = area.load(v, HEADER + 8 * n as u64)?;
     }
     let [present, compaction, ref reserved @ ..] = words;
-    let enabled = v.st.xcr0 | if supervisor { v.st.msr.xss } else { 0 };
+    let (enabled, supervisor) = (v.enabled(kind), kind.is(Kind::SUPERVISOR));
     let sound = if compaction & COMPACTED != 0 {
         v.core.config.model.features.has(Feature::Xsavec)
             && compaction & !COMPACTED & !enabled == 0
@@ -244,12 +254,12 @@ fn header(v: &mut Vcpu<'_>, area: &Area, supervisor: bool) -> Result<Header, Sto
     if sound { Ok(Header { present, compaction }) } else { Err(v.gp(0)) }
 }
 
-/// XRSTOR and XRSTORS; `WIDE` with REX.W.
-fn restore<const SUPERVISOR: bool, const WIDE: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let area = v.xsave_area(op, SUPERVISOR, false)?;
+/// XRSTOR and XRSTORS.
+fn restore(v: &mut Vcpu<'_>, op: &Op, kind: Kind) -> Result<(), Stop> {
+    let area = v.xsave_area(op, kind, false)?;
     v.probe_read(area.la, (LEGACY + HEADER_LEN) as u32)?;
-    let h = header(v, &area, SUPERVISOR)?;
-    let requested = v.requested(SUPERVISOR);
+    let h = header(v, &area, kind)?;
+    let requested = v.requested(kind);
     let loaded = requested & h.present;
     let mut image: Image = [0; LEGACY];
     for at in (0..spec::XMM + 16 * xmm_count(v)).step_by(8) {
@@ -268,7 +278,7 @@ fn restore<const SUPERVISOR: bool, const WIDE: bool>(v: &mut Vcpu<'_>, op: &Op) 
     if let Some(value) = mxcsr {
         v.st.mxcsr = value;
     }
-    restore_legacy::<WIDE>(v, &image, requested, loaded);
+    restore_legacy(v, &image, kind, requested, loaded);
     if requested & AVX != 0 {
         let count = xmm_count(v);
         v.st.ymm_high[..count].copy_from_slice(&high[..count]);
@@ -295,9 +305,9 @@ fn restored_mxcsr(v: &mut Vcpu<'_>, image: &Image, h: &Header, requested: u64) -
     Ok(if loads { Some(value) } else { initial })
 }
 
-fn restore_legacy<const WIDE: bool>(v: &mut Vcpu<'_>, image: &Image, requested: u64, loaded: u64) {
+fn restore_legacy(v: &mut Vcpu<'_>, image: &Image, kind: Kind, requested: u64, loaded: u64) {
     if loaded & X87 != 0 {
-        v.st.fpu.fxrstor(image, WIDE);
+        v.st.fpu.fxrstor(image, kind.is(Kind::WIDE));
     } else if requested & X87 != 0 {
         v.st.fpu = Fpu::default();
         v.st.fpu.fninit();
@@ -336,21 +346,29 @@ fn xsetbv(v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
     Ok(())
 }
 
+fn saving<const KIND: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    save(v, op, Kind(KIND))
+}
+
+fn restoring<const KIND: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    restore(v, op, Kind(KIND))
+}
+
 /// The handler of an instruction of the family.
 pub fn bind(insn: &Insn) -> Option<Run> {
     Some(match insn.mnemonic {
-        M::Xsave => save::<PLAIN, false, false>,
-        M::Xsave64 => save::<PLAIN, false, true>,
-        M::Xsaveopt => save::<OPTIMISED, false, false>,
-        M::Xsaveopt64 => save::<OPTIMISED, false, true>,
-        M::Xsavec => save::<COMPACT, false, false>,
-        M::Xsavec64 => save::<COMPACT, false, true>,
-        M::Xsaves => save::<COMPACT, true, false>,
-        M::Xsaves64 => save::<COMPACT, true, true>,
-        M::Xrstor => restore::<false, false>,
-        M::Xrstor64 => restore::<false, true>,
-        M::Xrstors => restore::<true, false>,
-        M::Xrstors64 => restore::<true, true>,
+        M::Xsave => saving::<{ Kind::PLAIN }>,
+        M::Xsave64 => saving::<{ Kind::WIDE }>,
+        M::Xsaveopt => saving::<{ Kind::OPTIMISED }>,
+        M::Xsaveopt64 => saving::<{ Kind::OPTIMISED | Kind::WIDE }>,
+        M::Xsavec => saving::<{ Kind::COMPACT }>,
+        M::Xsavec64 => saving::<{ Kind::COMPACT | Kind::WIDE }>,
+        M::Xsaves => saving::<{ Kind::COMPACT | Kind::SUPERVISOR }>,
+        M::Xsaves64 => saving::<{ Kind::COMPACT | Kind::SUPERVISOR | Kind::WIDE }>,
+        M::Xrstor => restoring::<{ Kind::PLAIN }>,
+        M::Xrstor64 => restoring::<{ Kind::WIDE }>,
+        M::Xrstors => restoring::<{ Kind::SUPERVISOR }>,
+        M::Xrstors64 => restoring::<{ Kind::SUPERVISOR | Kind::WIDE }>,
         M::Xgetbv => xgetbv,
         M::Xsetbv => xsetbv,
         _ => return None,
