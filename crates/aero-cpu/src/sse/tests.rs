@@ -870,3 +870,16 @@ fn models_without_the_features_do_not_know_the_instructions() {
         }
     }
 }
+
+#[test]
+fn fields_for_upper_registers_are_ignored_outside_64_bit_code() {
+    let d = |code: &[u8]| decode(code, CodeSize::B32, aero_x86::cpuid::MAX.features).expect("an instruction");
+    // vblendvps xmm0, xmm1, xmm2, xmm7, with the fourth register's upper bit set
+    assert_eq!(d(&[0xc4, 0xe3, 0x71, 0x4a, 0xc2, 0xf0]).operands[3], Operand::Xmm(7));
+    // vaddps xmm0, xmm1, xmm2, with vvvv's upper bit as for register 9
+    assert_eq!(d(&[0xc4, 0xe1, 0x30, 0x58, 0xc2]).operands[1], Operand::Xmm(1));
+    // W selects no general register of 8 bytes: vmovd, vcvtsi2sd, vpextrd
+    assert_eq!(d(&[0xc4, 0xe1, 0xf9, 0x7e, 0xc2]).operands[0], Operand::Gpr { reg: 2, size: 4, high: false });
+    assert_eq!(d(&[0xc4, 0xe1, 0xfb, 0x2a, 0xc2]).operands[2], Operand::Gpr { reg: 2, size: 4, high: false });
+    assert_eq!(d(&[0xc4, 0xe3, 0xf9, 0x16, 0xc2, 1]).operands[0], Operand::Gpr { reg: 2, size: 4, high: false });
+}
