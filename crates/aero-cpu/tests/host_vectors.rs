@@ -3,7 +3,8 @@
 //! All encodings that the richest model decodes are tried: legacy and VEX, registers and memory, random and special
 //! operands, all rounding modes, DAZ and FTZ. The instruction runs natively in a page of executable memory, and by
 //! [`aero_cpu::Cpu`] at the same linear addresses. YMM and general registers, MXCSR, flags and a page of memory must
-//! agree. Approximations (RCP, RSQRT) are left out: processors differ.
+//! agree, and so must whether an unmasked exception comes up. Approximations (RCP, RSQRT) are left out: processors
+//! differ.
 
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(unsafe_code, reason = "runs generated machine code on the host processor")]
@@ -14,6 +15,7 @@ use aero_mem::{Gpa, GuestMemory};
 use aero_x86::{CodeSize, Insn, Operand, decode};
 use std::collections::{BTreeMap, HashSet};
 use std::mem::offset_of;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// What surrounds a case. RSP is not part of it.
 #[repr(C, align(32))]
@@ -123,10 +125,10 @@ impl Rng {
 
     fn mxcsr(&mut self) -> u32 {
         let rounding = self.pick(&[0, 0, 1 << 13, 2 << 13, 3 << 13]);
-        0x1f80
-            | rounding
-            | self.pick(&[0, 0, 1 << 6, 1 << 15, 1 << 6 | 1 << 15])
-            | self.pick(&[0, 0x20, 0x3f])
+        let flush = self.pick(&[0, 0, 1 << 6, 1 << 15, 1 << 6 | 1 << 15]);
+        let some = self.next() as u32 & 0x1f80;
+        let unmasked = self.pick(&[0, 0, 0, some]);
+        0x1f80 & !unmasked | rounding | flush | self.pick(&[0, 0x20, 0x3f])
     }
 }
 
@@ -202,17 +204,41 @@ impl Host {
         at as u64
     }
 
-    fn run(&self, regs: &mut Regs) {
+    /// Runs what is prepared; whether it raised SIGFPE.
+    fn run(&self, regs: &mut Regs, len: u64) -> bool {
+        SKIP.store(len as i64, Ordering::Relaxed);
         // SAFETY: the code keeps the calling convention; the instruction touches only the data page.
         unsafe {
             let call: extern "C" fn(*mut Regs) = core::mem::transmute(self.code);
             call(regs);
         }
+        SKIP.swap(0, Ordering::Relaxed) < 0
     }
 
     fn data(&self) -> &mut [u8] {
         // SAFETY: the data page is mapped, and nothing else refers to it while the slice lives.
         unsafe { core::slice::from_raw_parts_mut(self.data, 0x1000) }
+    }
+}
+
+/// Bytes of the instruction under test; negative once it has faulted.
+static SKIP: AtomicI64 = AtomicI64::new(0);
+
+/// Goes on behind the instruction, with the registers as the fault left them.
+extern "C" fn skip(_: i32, _: *mut libc::siginfo_t, context: *mut libc::ucontext_t) {
+    let len = SKIP.load(Ordering::Relaxed);
+    SKIP.store(-len, Ordering::Relaxed);
+    // SAFETY: the kernel passes the interrupted context.
+    unsafe { (*context).uc_mcontext.gregs[libc::REG_RIP as usize] += len };
+}
+
+fn catch_sigfpe() {
+    // SAFETY: a handler of the right type that touches only its context and an atomic.
+    unsafe {
+        let mut action: libc::sigaction = core::mem::zeroed();
+        action.sa_sigaction = skip as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        assert_eq!(libc::sigaction(libc::SIGFPE, &raw const action, core::ptr::null_mut()), 0);
     }
 }
 
@@ -245,7 +271,8 @@ impl Bus for Nothing {
     fn end_of_interrupt(&mut self, _: &mut GuestMemory, _: u64, _: u8) {}
 }
 
-/// A processor in 64-bit user mode whose page tables map the host's two pages at the host's address.
+/// A processor in 64-bit mode whose page tables map the host's two pages at the host's address. Behind the code are a
+/// descriptor table, a gate for #XM and a stack.
 struct Guest {
     mem: GuestMemory,
     cpu: Cpu,
@@ -254,6 +281,10 @@ struct Guest {
 
 const CODE: u64 = 0x8000;
 const DATA: u64 = 0x9000;
+const GDT: u64 = 0x800;
+const IDT: u64 = 0x900;
+const HANDLER: u64 = 0xc00;
+const STACK: u64 = 0xf00;
 
 impl Guest {
     fn new(linear: u64) -> Self {
@@ -270,18 +301,23 @@ impl Guest {
         entry(0x3000, data >> 21, data_table);
         entry(0x4000, linear >> 12, CODE);
         entry(data_table, data >> 12, DATA);
+        let handler = linear + HANDLER;
+        let gate = 0x8e00_0008_0000 | handler & 0xffff | (handler >> 16) << 48;
+        mem.write(Gpa(CODE + GDT + 8), &0x00af_9b00_0000_ffff_u64.to_le_bytes()).expect("RAM");
+        mem.write(Gpa(CODE + IDT + 16 * 19), &gate.to_le_bytes()).expect("RAM");
         let st = cpu.state_mut(&mut mem);
+        (st.gdtr.base, st.gdtr.limit) = (linear + GDT, 0xf);
+        (st.idtr.base, st.idtr.limit) = (linear + IDT, 0x1ff);
         st.cr0 = cr0::PE | cr0::PG | cr0::ET;
         st.cr3 = 0x1000;
-        st.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXSAVE;
+        st.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXSAVE | cr4::OSXMMEXCPT;
         st.xcr0 = 7;
         st.msr.efer = efer::LME | efer::LMA;
-        st.cpl = 3;
-        st.segments[1] = Segment { base: 0, limit: u32::MAX, attributes: 0xa0fb, selector: 0x33 };
+        st.segments[1] = Segment { base: 0, limit: u32::MAX, attributes: 0xa09b, selector: 8 };
         Self { mem, cpu, linear }
     }
 
-    /// Runs the instruction at `at` in the code page; whether it faulted or went elsewhere.
+    /// Runs the instruction at `at` in the code page; whether it raised #XM.
     fn run(&mut self, len: u64, at: u64, regs: &mut Regs, data: &mut [u8]) -> bool {
         self.mem.write(Gpa(DATA), data).expect("RAM");
         let rip = self.linear + at;
@@ -291,20 +327,21 @@ impl Guest {
             (st.xmm[n], st.ymm_high[n]) = ([y[0], y[1]], [y[2], y[3]]);
         }
         st.mxcsr = regs.mxcsr;
+        st.set_gpr(4, self.linear + STACK);
         st.set_rflags(regs.flags);
         st.rip = rip;
         self.cpu.run(&mut self.mem, &mut Nothing, 1);
         let st = self.cpu.state(&self.mem);
-        if st.rip != rip + len {
-            return true;
-        }
+        let raised = st.rip == self.linear + HANDLER;
+        assert!(raised || st.rip == rip + len, "a fault or a jump to {:x}", st.rip);
         (0..16).for_each(|n| regs.gpr[usize::from(n)] = st.gpr(n));
         for (n, y) in regs.ymm.iter_mut().enumerate() {
             *y = [st.xmm[n][0], st.xmm[n][1], st.ymm_high[n][0], st.ymm_high[n][1]];
         }
-        (regs.mxcsr, regs.flags) = (st.mxcsr, st.rflags());
+        // The gate has cleared IF.
+        (regs.mxcsr, regs.flags) = (st.mxcsr, st.rflags() | 1 << 9);
         self.mem.read(Gpa(DATA), data).expect("RAM");
-        false
+        raised
     }
 }
 
@@ -432,10 +469,11 @@ fn try_encoding(rng: &mut Rng, host: &Host, guest: &mut Guest, insn: &Insn, code
         data[0x300..0x900].chunks_exact_mut(8).for_each(|c| c.copy_from_slice(&rng.word(kind).to_le_bytes()));
         host.data().copy_from_slice(&data);
         let (mut want, mut got) = (before, before);
-        if guest.run(code.len() as u64, at, &mut got, &mut data) {
-            return Some(format!("{code:02x?}: fault or jump"));
+        let raised = guest.run(code.len() as u64, at, &mut got, &mut data);
+        let host_raised = host.run(&mut want, code.len() as u64);
+        if raised != host_raised {
+            return Some(format!("{code:02x?}: #XM {raised}, not {host_raised}; {:x}", before.mxcsr));
         }
-        host.run(&mut want);
         if let Some(text) = difference(&want, &got, host.data(), &data) {
             let inputs: Vec<_> = [0, 1, 2, 13].map(|n| (n, before.ymm[n])).to_vec();
             return Some(format!("{code:02x?}: {text}; mxcsr {:x} {inputs:016x?}", before.mxcsr));
@@ -451,6 +489,7 @@ fn every_vector_encoding_does_what_the_host_does() {
     if !is_x86_feature_detected!("avx2") {
         return;
     }
+    catch_sigfpe();
     let host = Host::new();
     let mut guest = Guest::new(host.code as u64);
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);

@@ -881,5 +881,8 @@ fn fields_for_upper_registers_are_ignored_outside_64_bit_code() {
     // W selects no general register of 8 bytes: vmovd, vcvtsi2sd, vpextrd
     assert_eq!(d(&[0xc4, 0xe1, 0xf9, 0x7e, 0xc2]).operands[0], Operand::Gpr { reg: 2, size: 4, high: false });
     assert_eq!(d(&[0xc4, 0xe1, 0xfb, 0x2a, 0xc2]).operands[2], Operand::Gpr { reg: 2, size: 4, high: false });
-    assert_eq!(d(&[0xc4, 0xe3, 0xf9, 0x16, 0xc2, 1]).operands[0], Operand::Gpr { reg: 2, size: 4, high: false });
+    assert_eq!(
+        d(&[0xc4, 0xe3, 0xf9, 0x16, 0xc2, 1]).operands[0],
+        Operand::Gpr { reg: 2, size: 4, high: false }
+    );
 }
