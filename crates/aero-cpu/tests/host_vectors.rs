@@ -215,7 +215,7 @@ impl Host {
         SKIP.swap(0, Ordering::Relaxed) < 0
     }
 
-    fn data(&self) -> &mut [u8] {
+    fn data(&mut self) -> &mut [u8] {
         // SAFETY: the data page is mapped, and nothing else refers to it while the slice lives.
         unsafe { core::slice::from_raw_parts_mut(self.data, 0x1000) }
     }
@@ -452,7 +452,13 @@ fn difference(want: &Regs, got: &Regs, host: &[u8], guest: &[u8]) -> Option<Stri
 }
 
 /// Tries one encoding some times; the first difference.
-fn try_encoding(rng: &mut Rng, host: &Host, guest: &mut Guest, insn: &Insn, code: &[u8]) -> Option<String> {
+fn try_encoding(
+    rng: &mut Rng,
+    host: &mut Host,
+    guest: &mut Guest,
+    insn: &Insn,
+    code: &[u8],
+) -> Option<String> {
     let mut code = code[..insn.len.into()].to_vec();
     let has_immediate = insn.operands.iter().any(|o| matches!(o, Operand::Imm(_)));
     for round in 0..ROUNDS {
@@ -490,7 +496,7 @@ fn every_vector_encoding_does_what_the_host_does() {
         return;
     }
     catch_sigfpe();
-    let host = Host::new();
+    let mut host = Host::new();
     let mut guest = Guest::new(host.code as u64);
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
     let (mut tried, mut names) = (0, HashSet::new());
@@ -499,7 +505,7 @@ fn every_vector_encoding_does_what_the_host_does() {
         let Ok(insn) = decode(&code, CodeSize::B64, aero_x86::cpuid::MAX.features) else { continue };
         if to_be_tried(&insn) {
             (tried, _) = (tried + 1, names.insert(insn.mnemonic));
-            if let Some(text) = try_encoding(&mut rng, &host, &mut guest, &insn, &code) {
+            if let Some(text) = try_encoding(&mut rng, &mut host, &mut guest, &insn, &code) {
                 failures.entry(format!("{:?}", insn.mnemonic)).or_insert(text);
             }
         }
