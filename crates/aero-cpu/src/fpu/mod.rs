@@ -834,8 +834,9 @@ impl Fpu {
         self.tags = 0xFF;
     }
 
-    /// EMMS: all registers empty.
+    /// EMMS: all registers empty, TOP zero (SDM 3, table 13-1).
     pub fn emms(&mut self) {
+        self.top = 0;
         self.tags = 0;
     }
 
