@@ -6,6 +6,8 @@
 //! | [`system`] | Bochs and QEMU, on generated ROMs | what user mode cannot: modes, gates, paging, tasks |
 //! | [`vectors`] | recordings of real processors | single instructions, as published test sets hold them |
 
+pub mod bytes;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod fuzz;
 pub mod system;
 pub mod vectors;

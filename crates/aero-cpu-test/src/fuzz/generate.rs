@@ -300,7 +300,7 @@ impl<'a> Builder<'a> {
             0
         };
         let w = match () {
-            () if info.is_wig() || info.is_wig32() && !self.long() => self.rng.below(2) as u8,
+            () if info.is_wig() => self.rng.below(2) as u8,
             () => info.w() as u8,
         };
         let l = if info.is_lig() { self.rng.below(2) as u8 } else { info.l() as u8 };

@@ -7,7 +7,8 @@
 use super::case::{Case, Mode, Outcome, State};
 use super::compare::{Difference, Field};
 use super::layout::{FS_BASE, GS_BASE};
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use aero_x86::CodeSize;
+use iced_x86::{FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 /// A case after it ran on both.
 pub struct Ended<'a> {
@@ -42,24 +43,19 @@ use Mnemonic as M;
 /// The list.
 pub const RULES: &[Rule] = &[
     Rule {
-        name: "undefined-flags",
+        name: "undefined",
         mnemonics: &[],
-        what: "flags that the instruction leaves undefined",
-        covers: |e, d| d.field == Field::Flags && changed(d) & !u128::from(undefined_flags(e.insn)) == 0,
-        reason: "processors differ in what they leave there",
-        section: "SDM vol. 1, appendix A",
-    },
-    Rule {
-        name: "double-shift",
-        mnemonics: &[M::Shld, M::Shrd],
-        what: "destination and flags of 16-bit operands when the count is above 16",
+        what: "flags that the instruction leaves undefined; results, where the manual calls them undefined",
         covers: |e, d| {
-            matches!(d.field, Field::Gpr(_) | Field::Memory(_) | Field::Flags)
-                && operand_bytes(e.insn) == 2
-                && shift_count(e) > 16
+            let undefined = undefined(e);
+            match d.field {
+                Field::Flags => changed(d) & !u128::from(undefined.flags) == 0,
+                Field::Gpr(_) | Field::Memory(_) => undefined.result && !is_fault(e.ours.0),
+                _ => false,
+            }
         },
-        reason: "the manual leaves the result undefined",
-        section: "SDM vol. 2B, SHLD, SHRD",
+        reason: "processors differ in what they leave there; aero_x86::undefined has the table",
+        section: "SDM vol. 1, appendix A; vol. 2, each instruction",
     },
     Rule {
         name: "lar",
@@ -148,9 +144,13 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "x87-pointers",
         mnemonics: &[],
-        what: "FOP, FIP and FDP where the host shows zeros",
-        covers: |_, d| matches!(d.field, Field::Fop | Field::Fip | Field::Fdp) && d.native == 0,
-        reason: "AMD's XSAVE and XRSTOR pass the pointers on only while an unmasked exception is pending",
+        what: "FOP, FIP and FDP where the host shows zeros; the upper 16 bits of FIP and FDP",
+        covers: |_, d| match d.field {
+            Field::Fop => d.native == 0,
+            Field::Fip | Field::Fdp => d.native == 0 || changed(d) << 80 == 0,
+            _ => false,
+        },
+        reason: "AMD's XSAVE and XRSTOR pass the pointers on only while an unmasked exception is pending, and keep them canonical",
         section: "SDM vol. 1, 8.1.8; AMD64 APM vol. 2, 11.5.10",
     },
     Rule {
@@ -175,47 +175,165 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "order-of-faults",
-        mnemonics: &[
-            M::Fldenv,
-            M::Fnstenv,
-            M::Frstor,
-            M::Fnsave,
-            M::Fxsave,
-            M::Fxsave64,
-            M::Fxrstor,
-            M::Fxrstor64,
-            M::Xsave,
-            M::Xsave64,
-            M::Xrstor,
-            M::Xrstor64,
-            M::Xsavec,
-            M::Xsavec64,
-            M::Xsaveopt,
-            M::Xsaveopt64,
-            M::Iret,
-            M::Iretd,
-            M::Iretq,
-            M::Retf,
-            M::Call,
-            M::Pusha,
-            M::Pushad,
-            M::Popa,
-            M::Popad,
-            M::Pop,
-            M::Lds,
-            M::Les,
-            M::Lfs,
-            M::Lgs,
-            M::Lss,
-            M::Enter,
-            M::Jmp,
-            M::Bound,
-            M::Mov,
-        ],
-        what: "which of several faults of one instruction comes first, and at which byte",
-        covers: |e, d| both_fault(e) && matches!(d.field, Field::Vector | Field::Error | Field::Cr2),
+        mnemonics: &[],
+        what: "which of several faults of one instruction with several accesses comes first, and at which byte",
+        covers: |e, d| {
+            both_fault(e)
+                && several_accesses(e)
+                && matches!(d.field, Field::Vector | Field::Error | Field::Cr2)
+        },
         reason: "the manuals do not order the accesses and checks of an instruction with several",
         section: "SDM vol. 3A, 6.9",
+    },
+    Rule {
+        name: "xrstor-footprint",
+        mnemonics: &[M::Xrstor, M::Xrstor64],
+        what: "#PF of components that are not restored",
+        covers: |e, _| vector(e.native.0) == Some(14) && !is_fault(e.ours.0),
+        reason: "AMD touches the whole area; Intel's manual names the bytes that are read",
+        section: "SDM vol. 1, 13.8",
+    },
+    Rule {
+        name: "gather-progress",
+        mnemonics: &[
+            M::Vgatherdps,
+            M::Vgatherdpd,
+            M::Vgatherqps,
+            M::Vgatherqpd,
+            M::Vpgatherdd,
+            M::Vpgatherdq,
+            M::Vpgatherqd,
+            M::Vpgatherqq,
+        ],
+        what: "destination and mask when an element faults; a single-step trap between elements instead of the fault",
+        covers: |e, d| {
+            let stepped = vector(e.native.0) == Some(1)
+                && vector(e.ours.0) == Some(14)
+                && e.native.1.rip == e.ours.1.rip;
+            stepped || both_fault(e) && matches!(d.field, Field::Xmm(_) | Field::Ymm(_) | Field::Cr2)
+        },
+        reason: "how far a gather comes before a fault is left to the implementation",
+        section: "SDM vol. 2C, VGATHERDPS",
+    },
+    Rule {
+        name: "suspended-comparison",
+        mnemonics: &[M::Cmpsb, M::Cmpsw, M::Cmpsd, M::Cmpsq, M::Scasb, M::Scasw, M::Scasd, M::Scasq],
+        what: "flags when a repeat is cut short by a fault",
+        covers: |e, d| both_fault(e) && d.field == Field::Flags,
+        reason: "Intel restores the flags from before the instruction, AMD keeps those of the last comparison",
+        section: "SDM vol. 2B, REP",
+    },
+    Rule {
+        name: "pushed-selector",
+        mnemonics: &[M::Push],
+        what: "the upper half of a dword stack slot",
+        covers: |e, d| matches!(d.field, Field::Memory(_)) && e.insn.op0_register().is_segment_register(),
+        reason: "Intel writes the 16 bits of the selector, AMD a zero-extended dword",
+        section: "SDM vol. 2B, PUSH",
+    },
+    Rule {
+        name: "sha-alignment",
+        mnemonics: &[
+            M::Sha1msg1,
+            M::Sha1msg2,
+            M::Sha1nexte,
+            M::Sha1rnds4,
+            M::Sha256msg1,
+            M::Sha256msg2,
+            M::Sha256rnds2,
+        ],
+        what: "#GP of a misaligned operand",
+        covers: |e, _| vector(e.ours.0) == Some(13) && vector(e.native.0) != Some(13),
+        reason: "AMD does not ask for alignment here; on Intel processors these follow exception type 4",
+        section: "SDM vol. 2B, SHA1MSG1; 2.4",
+    },
+    Rule {
+        name: "prefetch-register",
+        mnemonics: &[M::Reservednop],
+        what: "#UD of 0F 0D with a register operand",
+        covers: |e, _| vector(e.native.0) == Some(6) && format!("{:?}", e.insn.code()).ends_with("0F0D"),
+        reason: "a reserved NOP for Intel, undefined for AMD",
+        section: "SDM vol. 2D, table A-3",
+    },
+    Rule {
+        name: "sysret-outside-64-bit-code",
+        mnemonics: &[M::Sysret, M::Sysretq],
+        what: "#UD instead of #GP",
+        covers: |e, d| {
+            (vector(e.native.0), vector(e.ours.0)) == (Some(13), Some(6)) && d.field == Field::Vector
+                || d.field == Field::Error
+        },
+        reason: "AMD has the instruction in every mode",
+        section: "SDM vol. 2B, SYSRET",
+    },
+    Rule {
+        name: "log-out-of-range",
+        mnemonics: &[M::Fyl2xp1],
+        what: "result and flags",
+        covers: |_, d| matches!(d.field, Field::St(_) | Field::Fsw | Field::Ftw),
+        reason: "undefined for operands outside -(1 - sqrt(2)/2) to sqrt(2)-1, and at denormals as above",
+        section: "SDM vol. 1, FYL2XP1 in 8.3.7; vol. 2A, FYL2XP1",
+    },
+    Rule {
+        name: "vex-w",
+        mnemonics: &[M::INVALID],
+        what: "#UD of VPERMQ and VPERMPD with VEX.W clear",
+        covers: |e, _| {
+            !is_fault(e.native.0)
+                && vector(e.ours.0) == Some(6)
+                && matches!(unprefixed(e), [0xc4, map, w, 0 | 1, ..] if map & 0x1f == 3 && w & 0x80 == 0)
+        },
+        reason: "Intel defines W1 only; AMD ignores the bit",
+        section: "SDM vol. 2C, VPERMQ, VPERMPD",
+    },
+    Rule {
+        name: "vex-w-outside-64-bit-code",
+        mnemonics: &[M::Vpextrd, M::Vpinsrd],
+        what: "#UD of VEX.W set in 16-bit and 32-bit code",
+        covers: |e, _| vector(e.native.0) == Some(6) && e.case.mode != Mode::B64,
+        reason: "Intel ignores the bit, AMD does not",
+        section: "SDM vol. 2B, PEXTRD, PINSRD",
+    },
+    Rule {
+        name: "locked-verification",
+        mnemonics: &[M::INVALID],
+        what: "#UD of VERW and its kin with LOCK",
+        covers: |e, _| {
+            vector(e.ours.0) == Some(6)
+                && prefixes(e).contains(&0xf0)
+                && matches!(unprefixed(e), [0x0f, 0x00, ..])
+        },
+        reason: "this host ignores the prefix there",
+        section: "SDM vol. 2A, LOCK",
+    },
+    Rule {
+        name: "processor-in-a-limit",
+        mnemonics: &[M::Lsl],
+        what: "the destination",
+        covers: |_, d| matches!(d.field, Field::Gpr(_)) && d.ours & 0xffff == 0,
+        reason: "the host's kernel keeps the processor's number in the limit of descriptor 7Bh",
+        section: "SDM vol. 2A, LSL; Linux, arch/x86/include/asm/segment.h",
+    },
+    Rule {
+        name: "canonical-before-base",
+        mnemonics: &[],
+        what: "#GP of an offset that is not canonical while the linear address is",
+        covers: |e, d| {
+            e.case.mode == Mode::B64
+                && (vector(e.native.0), vector(e.ours.0)) == (Some(13), Some(14))
+                && prefixes(e).iter().any(|p| matches!(p, 0x64 | 0x65))
+                && matches!(d.field, Field::Vector | Field::Error | Field::Cr2)
+        },
+        reason: "AMD checks the offset too; Intel's manual speaks of the linear address",
+        section: "SDM vol. 1, 3.3.7.1",
+    },
+    Rule {
+        name: "far-call-out-of-64-bit-code",
+        mnemonics: &[M::Call],
+        what: "where the return address goes when RSP is above 4 GiB",
+        covers: |e, _| e.case.mode == Mode::B64 && e.case.state.gpr[4] >> 32 != 0,
+        reason: "AMD pushes by the new code segment's rules, Intel by the old one's",
+        section: "SDM vol. 2A, CALL",
     },
     Rule {
         name: "misaligned-beyond-limit",
@@ -242,6 +360,7 @@ pub const RULES: &[Rule] = &[
             M::Fxsave,
             M::Fxsave64,
             M::Enter,
+            M::Call,
         ],
         what: "what was transferred before a fault in the middle",
         covers: |e, d| both_fault(e) && matches!(d.field, Field::Memory(_) | Field::Gpr(_)),
@@ -250,9 +369,12 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "store-of-unmasked-exception",
-        mnemonics: &[M::Fst, M::Fstp, M::Fist, M::Fistp, M::Fisttp, M::Fbstp],
+        mnemonics: &[M::Fst, M::Fstp, M::Fist, M::Fistp, M::Fisttp, M::Fbstp, M::Vcvtps2ph],
         what: "whether a suppressed store still checks its operand's page",
-        covers: |e, _| is_fault(e.native.0) && !is_fault(e.ours.0) && pending(e.ours.1),
+        covers: |e, _| {
+            vector(e.native.0) == Some(14)
+                && (!is_fault(e.ours.0) && pending(e.ours.1) || vector(e.ours.0) == Some(19))
+        },
         reason: "an unmasked exception suppresses the store; AMD probes the page all the same",
         section: "SDM vol. 1, 8.5.1",
     },
@@ -315,6 +437,75 @@ pub const RULES: &[Rule] = &[
         section: "SDM vol. 1, 10.2.3; AMD64 APM vol. 1, 4.2.2",
     },
     Rule {
+        name: "narrow-near-branches",
+        mnemonics: &[],
+        what: "everything, of near branches with prefix 66h in 64-bit code",
+        covers: |e, _| {
+            use FlowControl as F;
+            let near = matches!(
+                e.insn.flow_control(),
+                F::UnconditionalBranch
+                    | F::ConditionalBranch
+                    | F::Call
+                    | F::Return
+                    | F::IndirectBranch
+                    | F::IndirectCall
+            );
+            near && e.case.mode == Mode::B64 && prefixes(e).contains(&0x66)
+        },
+        reason: "Intel processors ignore the prefix there; on AMD's it truncates RIP to 16 bits",
+        section: "SDM vol. 1, 6.3.7; AMD64 APM vol. 3, 1.2.7",
+    },
+    Rule {
+        name: "repeated-loops",
+        mnemonics: &[M::Loope, M::Loopne],
+        what: "RIP, with a repeat prefix",
+        covers: |e, d| d.field == Field::Rip && prefixes(e).iter().any(|p| matches!(p, 0xf2 | 0xf3)),
+        reason: "the prefix is reserved there; on AMD's processors it selects the condition",
+        section: "SDM vol. 2A, 2.1.1",
+    },
+    Rule {
+        name: "wrap-at-4-gib",
+        mnemonics: &[],
+        what: "#GP or #SS of an operand that extends beyond offset FFFF_FFFFh of a 4 GiB segment",
+        covers: |e, d| {
+            e.case.mode == Mode::B32
+                && matches!(vector(e.native.0), Some(12 | 13))
+                && vector(e.ours.0) == Some(14)
+                && matches!(d.field, Field::Vector | Field::Error | Field::Cr2)
+        },
+        reason: "whether such an access violates the limit is left to the implementation",
+        section: "SDM vol. 3A, 5.3",
+    },
+    Rule {
+        name: "long-and-undefined",
+        mnemonics: &[],
+        what: "#UD or #GP where an instruction is undefined and longer than 15 bytes",
+        covers: |e, d| {
+            matches!((vector(e.native.0), vector(e.ours.0)), (Some(6), Some(13)) | (Some(13), Some(6)))
+                && prefixes(e).len() > 4
+                && matches!(d.field, Field::Vector | Field::Error)
+        },
+        reason: "both faults apply; the manual does not say which is found first",
+        section: "SDM vol. 3A, 6.9",
+    },
+    Rule {
+        name: "movsxd-16",
+        mnemonics: &[M::Movsxd],
+        what: "faults of the upper half of a dword operand, with a 16-bit destination",
+        covers: |e, _| vector(e.native.0) == Some(14) && e.insn.memory_size().size() == 2,
+        reason: "AMD reads a dword, Intel a word",
+        section: "SDM vol. 2B, MOVSXD; AMD64 APM vol. 3, MOVSXD",
+    },
+    Rule {
+        name: "pop-of-a-selector",
+        mnemonics: &[M::Pop],
+        what: "#PF of the upper half of a dword on the stack",
+        covers: |e, _| vector(e.native.0) == Some(14) && e.insn.op0_register().is_segment_register(),
+        reason: "AMD reads the whole stack slot, Intel the selector",
+        section: "SDM vol. 2B, POP",
+    },
+    Rule {
         name: "host-hangs",
         mnemonics: &[],
         what: "everything, when the host never finishes the case",
@@ -356,29 +547,45 @@ fn is_fault(outcome: Outcome) -> bool {
     vector(outcome).is_some_and(|v| v != 1)
 }
 
+/// The legacy prefixes of the case's instruction.
+fn prefixes<'a>(e: &Ended<'a>) -> &'a [u8] {
+    let code = e.case.code();
+    &code[..code.len() - unprefixed(e).len()]
+}
+
+/// The case's instruction from its opcode on.
+fn unprefixed<'a>(e: &Ended<'a>) -> &'a [u8] {
+    let long = e.case.mode == Mode::B64;
+    let is_prefix = |b: &u8| {
+        matches!(b, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3) || long && b & 0xf0 == 0x40
+    };
+    let code = e.case.code();
+    &code[code.iter().position(|b| !is_prefix(b)).unwrap_or(code.len())..]
+}
+
 fn both_fault(e: &Ended<'_>) -> bool {
     is_fault(e.native.0) && is_fault(e.ours.0)
+}
+
+/// Instructions that access memory more than once, or more than eight bytes of it.
+fn several_accesses(e: &Ended<'_>) -> bool {
+    let insn = e.insn;
+    let far_pointer = matches!(insn.mnemonic(), M::Lds | M::Les | M::Lfs | M::Lgs | M::Lss | M::Bound);
+    let state = insn.code().is_save_restore_instruction()
+        || matches!(insn.mnemonic(), M::Fldenv | M::Fnstenv | M::Frstor | M::Fnsave);
+    let segment = insn.op_count() > 0 && insn.op0_register().is_segment_register();
+    insn.memory_size().size() > 8
+        || far_pointer
+        || state
+        || segment
+        || insn.is_stack_instruction()
+        || insn.flow_control() != FlowControl::Next
+        || matches!(insn.mnemonic(), M::Vmaskmovps | M::Vmaskmovpd | M::Vpmaskmovd | M::Vpmaskmovq)
 }
 
 /// An unmasked x87 exception waits.
 fn pending(state: &State) -> bool {
     state.fpu.get16(super::case::image::FSW) & 0x80 != 0
-}
-
-fn operand_bytes(insn: &Instruction) -> usize {
-    match insn.op0_kind() {
-        OpKind::Register => insn.op0_register().size(),
-        _ => insn.memory_size().size(),
-    }
-}
-
-fn shift_count(e: &Ended<'_>) -> u8 {
-    let count = if insn_has_immediate(e.insn) { e.insn.immediate8() } else { e.case.state.gpr[1] as u8 };
-    count & 31
-}
-
-fn insn_has_immediate(insn: &Instruction) -> bool {
-    insn.op2_kind() == OpKind::Immediate8
 }
 
 fn single(vector: u128, lane: u32) -> f32 {
@@ -403,13 +610,19 @@ fn places_apart(a: u128, b: u128) -> u128 {
     ordinal(a).abs_diff(ordinal(b))
 }
 
-/// The EFLAGS bits that `insn` leaves undefined.
-fn undefined_flags(insn: &Instruction) -> u64 {
-    use iced_x86::RflagsBits as R;
-    const BITS: [(u32, u64); 6] =
-        [(R::CF, 1), (R::PF, 4), (R::AF, 0x10), (R::ZF, 0x40), (R::SF, 0x80), (R::OF, 0x800)];
-    let undefined = insn.rflags_undefined();
-    BITS.iter().filter(|(r, _)| undefined & r != 0).fold(0, |bits, (_, bit)| bits | bit)
+/// What the instruction leaves undefined with the case's operands.
+fn undefined(e: &Ended<'_>) -> aero_x86::undefined::Undefined {
+    let size = match e.case.mode {
+        Mode::B16 => CodeSize::B16,
+        Mode::B32 => CodeSize::B32,
+        Mode::B64 => CodeSize::B64,
+    };
+    let Ok(insn) = aero_x86::decode(e.case.code(), size, aero_x86::cpuid::MAX.features) else {
+        return Default::default();
+    };
+    // ZF of BSF and BSR tells whether the source was zero.
+    let source = u64::from(e.ours.1.rflags & 0x40 == 0);
+    aero_x86::undefined::undefined(&insn, e.case.state.gpr[1] as u8, source)
 }
 
 /// Which bytes of the memory operand differ, of the 16 at region offset `at`.

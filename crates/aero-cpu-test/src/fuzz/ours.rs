@@ -188,7 +188,7 @@ impl Ours {
         let st = self.cpu.state_mut(&mut self.mem);
         st.cr0 = cr0::PE | cr0::PG | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::MP;
         st.cr3 = place::TABLES;
-        st.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::FSGSBASE | cr4::OSXSAVE | cr4::PGE | cr4::DE;
+        st.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::FSGSBASE | cr4::OSXSAVE | cr4::PGE;
         st.cr4 &= cr4::legal(features);
         st.xcr0 = 7;
         st.msr.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
