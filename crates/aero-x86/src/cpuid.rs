@@ -55,6 +55,75 @@ pub struct Present {
     pub xss: u64,
 }
 
+/// The state components of XSAVE: CPUID leaf 0Dh, and what XSAVE itself goes by (Intel SDM vol. 1, 13.2 to 13.5).
+pub mod xstate {
+    use super::{Feature, Features, Leaf, Present};
+
+    /// x87.
+    pub const X87: u64 = 1 << 0;
+    /// XMM registers and MXCSR.
+    pub const SSE: u64 = 1 << 1;
+    /// The upper halves of YMM registers.
+    pub const AVX: u64 = 1 << 2;
+    /// Protection-key rights of user pages.
+    pub const PKRU: u64 = 1 << 9;
+    /// The legacy region and the header.
+    const BASE_LEN: u32 = 576;
+
+    /// What lies behind the header: bit, feature, offset in the standard format, bytes. In the order of bits, which
+    /// is that of the compacted format.
+    const EXTENDED: [(u64, Feature, u32, u32); 2] =
+        [(AVX, Feature::Avx, 576, 256), (PKRU, Feature::Pku, 2688, 8)];
+
+    /// The bits that XCR0 may have.
+    pub fn supported(features: Features) -> u64 {
+        let more = EXTENDED.iter().filter(|(_, feature, ..)| features.has(*feature));
+        more.fold(X87 | SSE, |all, (bit, ..)| all | bit)
+    }
+
+    /// Bytes of a component behind the header.
+    pub fn size(component: u64) -> u32 {
+        EXTENDED.iter().find(|e| e.0 == component).map_or(0, |e| e.3)
+    }
+
+    /// Where it is in the standard format.
+    pub fn standard_offset(component: u64) -> u32 {
+        EXTENDED.iter().find(|e| e.0 == component).map_or(0, |e| e.2)
+    }
+
+    /// Where it is in the compacted format, with these other components. None asks for alignment.
+    pub fn compacted_offset(component: u64, present: u64) -> u32 {
+        let before = EXTENDED.iter().filter(|e| e.0 < component && present & e.0 != 0);
+        BASE_LEN + before.map(|e| e.3).sum::<u32>()
+    }
+
+    /// Bytes that the standard format takes.
+    fn standard_len(components: u64) -> u32 {
+        let ends = EXTENDED.iter().filter(|e| components & e.0 != 0).map(|e| e.2 + e.3);
+        ends.max().unwrap_or(BASE_LEN)
+    }
+
+    /// CPUID leaf 0Dh without the feature bits of subleaf 1. No model has supervisor components.
+    pub(super) fn leaf(features: Features, subleaf: u32, now: &Present) -> Leaf {
+        let all = supported(features);
+        match subleaf {
+            0 => Leaf {
+                eax: all as u32,
+                ebx: standard_len(now.xcr0),
+                ecx: standard_len(all),
+                edx: (all >> 32) as u32,
+            },
+            1 if features.has(Feature::Xsavec) => {
+                Leaf { ebx: compacted_offset(1 << 63, now.xcr0 | now.xss), ..Leaf::default() }
+            }
+            n => match EXTENDED.iter().find(|e| all & e.0 != 0 && 1_u64.checked_shl(n) == Some(e.0)) {
+                Some((_, _, offset, len)) => Leaf { eax: *len, ebx: *offset, ..Leaf::default() },
+                None => Leaf::default(),
+            },
+        }
+    }
+}
+
 const BASE: Features = {
     use Feature::*;
     Features::of(&[
@@ -172,6 +241,7 @@ impl Model {
             // The line that MONITOR watches, and no extensions.
             5 if self.features.has(Feature::Monitor) => Leaf { eax: 64, ebx: 64, ..Leaf::default() },
             7 if subleaf == 0 => Leaf { ecx: u32::from(now.ospke) << 4, ..Leaf::default() },
+            0x0d if self.features.has(Feature::Xsave) => xstate::leaf(self.features, subleaf, now),
             0x0b => topology(subleaf, now.apic_id),
             0x8000_0000 => Leaf { eax: 0x8000_0008, ..Leaf::default() },
             0x8000_0002..=0x8000_0004 => brand(self.brand, leaf - 0x8000_0002),
@@ -304,6 +374,17 @@ mod tests {
         }
         assert_eq!(win7(1, 0).ecx & (1 << 21 | 1 << 26 | 1 << 28), 0, "no x2APIC, XSAVE, AVX");
         assert_eq!(win7(7, 0).ebx, 1 << 9, "ERMS alone");
+    }
+
+    #[test]
+    fn state_components_have_sizes_and_places() {
+        let leaf = |subleaf, xcr0| MAX.leaf(0x0d, subleaf, &Present { xcr0, ..Present::default() });
+        assert_eq!((leaf(0, 1).eax, leaf(0, 1).ebx, leaf(0, 1).ecx), (0x207, 576, 2696));
+        assert_eq!((leaf(0, 7).ebx, leaf(0, 0x207).ebx), (832, 2696));
+        assert_eq!((leaf(1, 0x201).ebx, leaf(1, 0x207).ebx, leaf(1, 7).eax), (584, 840, 15));
+        assert_eq!((leaf(2, 1).eax, leaf(2, 1).ebx), (256, 576));
+        assert_eq!((leaf(9, 1).eax, leaf(9, 1).ebx), (8, 2688));
+        assert_eq!([leaf(3, 1), leaf(64, 1), win7(0x0d, 0)], [Leaf::default(); 3]);
     }
 
     #[test]

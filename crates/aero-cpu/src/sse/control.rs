@@ -66,15 +66,17 @@ fn image_address(v: &mut Vcpu<'_>, op: &Op, write: bool) -> Result<u64, Stop> {
 }
 
 /// XMM registers that the mode has.
-fn xmm_count(v: &Vcpu<'_>) -> usize {
+pub fn xmm_count(v: &Vcpu<'_>) -> usize {
     if v.st.code64() { 16 } else { 8 }
 }
 
-fn put(image: &mut [u8; spec::LEN], at: usize, bytes: &[u8]) {
+/// Writes bytes of an image.
+pub fn put(image: &mut [u8; spec::LEN], at: usize, bytes: &[u8]) {
     image[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-fn word(image: &[u8; spec::LEN], at: usize) -> u64 {
+/// Reads eight bytes of an image.
+pub fn word(image: &[u8; spec::LEN], at: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&image[at..at + 8]);
     u64::from_le_bytes(bytes)

@@ -43,7 +43,7 @@ use mxcsr::{BEFORE, DAZ, DE, FTZ, IE, MASK_SHIFT, OE, PE, RC_SHIFT, UE};
 pub struct Env {
     /// MXCSR before it.
     pub control: u32,
-    /// Flags that it raised.
+    /// Flags that it raised; see [`Env::step`] for those of steps.
     pub flags: u32,
 }
 
@@ -87,6 +87,14 @@ impl Env {
         Rounding::of(self.control >> RC_SHIFT)
     }
 
+    /// Does step `n` of several: all its flags count as raised before those of the next.
+    pub fn step<T>(&mut self, n: u32, f: impl FnOnce(&mut Self) -> T) -> T {
+        let mut here = Self::new(self.control);
+        let result = f(&mut here);
+        self.flags |= here.flags << (STEP_BITS * n);
+        result
+    }
+
     /// The same with another rounding control.
     pub fn with_rounding(self, rounding: Rounding) -> Self {
         let control = self.control & !(3 << RC_SHIFT) | (rounding as u32) << RC_SHIFT;
@@ -106,12 +114,26 @@ impl Env {
 }
 
 /// MXCSR after an instruction that raised `flags`, and whether one of them is unmasked. While one found
-/// before the operation is, those found after it are not recorded (Intel SDM vol. 1, 11.5.3).
+/// before the operation is, those found after it are not recorded (Intel SDM vol. 1, 11.5.3). An instruction of
+/// several steps ends with the first that raises an unmasked one.
 pub fn record(control: u32, flags: u32) -> (u32, bool) {
-    let unmasked = flags & !(control >> MASK_SHIFT);
-    let seen = if unmasked & BEFORE != 0 { flags & BEFORE } else { flags };
-    (control | seen, unmasked != 0)
+    let mut control = control;
+    for step in (0..STEPS).map(|n| flags >> (STEP_BITS * n) & FLAGS).filter(|step| *step != 0) {
+        let unmasked = step & !(control >> MASK_SHIFT);
+        control |= if unmasked & BEFORE != 0 { step & BEFORE } else { step };
+        if unmasked != 0 {
+            return (control, true);
+        }
+    }
+    (control, false)
 }
+
+/// Steps that an instruction has at most.
+const STEPS: u32 = 3;
+/// In [`Env::flags`] those of the next step are further up by this.
+const STEP_BITS: u32 = 8;
+/// Every flag.
+const FLAGS: u32 = 0x3f;
 
 /// A format; values are bit patterns in the low bits of a `u64`.
 pub trait Layout: 'static {

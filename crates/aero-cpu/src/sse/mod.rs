@@ -1,4 +1,4 @@
-//! MMX, SSE, SSE2, SSE3 and SSSE3.
+//! The vector instructions: MMX, SSE up to 4.2, AES, SHA, AVX, AVX2, F16C, FMA, and the state that they add.
 //!
 //! An instruction here is three choices: an [`Operation`] on whole registers, a [`Source`] that the second
 //! operand comes from, and a [`Place`] that holds the first operand and takes the result. [`run`] puts them
@@ -32,6 +32,7 @@ mod table;
 mod tests;
 mod vector;
 mod wide;
+mod xsave;
 
 pub use table::bind;
 

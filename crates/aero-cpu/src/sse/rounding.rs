@@ -27,18 +27,21 @@ fn round_value<F: Format>(env: &mut Env, a: u64, imm: u8) -> u64 {
     Exact::normalise(x.negative, 127, size).map_or(a & F::SIGN, |r| round::<F>(env, &r))
 }
 
-/// The dot product: bits of imm8 from 4 up choose the products, those from 0 up where the sum goes.
+/// The dot product: bits of imm8 from 4 up choose the products, those from 0 up where the sum goes. Products, sums
+/// and the sum of sums are steps of their own, in both lanes together (Intel SDM vol. 2, DPPS).
 fn dot<F: Format>(env: &mut Env, a: Lane, b: Lane, imm: u8) -> Lane {
-    let mut product = |i: usize| {
-        if imm >> (4 + i) & 1 == 0 { 0 } else { Mul::apply::<F>(env, lane::<F>(a, i), lane::<F>(b, i)) }
-    };
+    let mut p = [0; 4];
+    env.step(0, |env| {
+        for i in (0..F::LANES).filter(|i| imm >> (4 + i) & 1 != 0) {
+            p[i] = Mul::apply::<F>(env, lane::<F>(a, i), lane::<F>(b, i));
+        }
+    });
+    let first = env.step(1, |env| Add::apply::<F>(env, p[0], p[1]));
     let sum = if F::LANES == 2 {
-        let p = [product(0), product(1)];
-        Add::apply::<F>(env, p[0], p[1])
+        first
     } else {
-        let p = [product(0), product(1), product(2), product(3)];
-        let halves = [Add::apply::<F>(env, p[0], p[1]), Add::apply::<F>(env, p[2], p[3])];
-        Add::apply::<F>(env, halves[0], halves[1])
+        let second = env.step(1, |env| Add::apply::<F>(env, p[2], p[3]));
+        env.step(2, |env| Add::apply::<F>(env, first, second))
     };
     lanes::<F>(|i| if imm >> i & 1 != 0 { sum } else { 0 })
 }

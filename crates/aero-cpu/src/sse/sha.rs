@@ -26,9 +26,11 @@ fn parity(x: u32, y: u32, z: u32) -> u32 {
     x ^ y ^ z
 }
 
+type Mix = fn(u32, u32, u32) -> u32;
+
 /// Four rounds of SHA-1 of the kind that imm8 names.
 fn sha1_rounds(state: Lane, message: Lane, imm: u8) -> Lane {
-    const KINDS: [(fn(u32, u32, u32) -> u32, u32); 4] =
+    const KINDS: [(Mix, u32); 4] =
         [(choose, 0x5a82_7999), (parity, 0x6ed9_eba1), (majority, 0x8f1b_bcdc), (parity, 0xca62_c1d6)];
     let (f, k) = KINDS[usize::from(imm & 3)];
     let [mut d, mut c, mut b, mut a] = words(state);

@@ -6,7 +6,7 @@ use super::vector::{LEGACY, VEX128};
 use super::{
     ArithFlags, Computed, Gpr, Immediate, Memory, Mm, Narrow, Operation, Packed, Unaligned, Wide, Xmm,
 };
-use super::{arith, control, convert, integer, masked, run, strings, vector};
+use super::{arith, control, convert, integer, masked, run, strings, vector, xsave};
 use crate::bind::EaKind;
 use crate::op::{Any, Flat64, Op, Run};
 use aero_x86::{Insn, Mnemonic as M, Operand};
@@ -103,7 +103,7 @@ macro_rules! lookup {
 /// The handler of an MMX, SSE or AVX instruction; `None` for anything else.
 pub fn bind(insn: &Insn, ea: EaKind, op: &mut Op) -> Option<Run> {
     let early = if insn.vex { None } else { up_to_ssse3(insn, ea) };
-    early.or_else(|| system(insn)).or_else(|| later(insn, op))
+    early.or_else(|| system(insn)).or_else(|| xsave::bind(insn)).or_else(|| later(insn, op))
 }
 
 /// What has no handler of its own.

@@ -468,3 +468,421 @@ fn every_row_is_reached_by_an_encoding() {
         (0..ROWS.len()).filter(|n| !reached.contains(n)).map(|n| ROWS[n].mnemonic).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+/// MXCSR, XSTATE_BV, XCOMP_BV of the area at `DATA`.
+fn area(b: &Bench) -> (u64, u64, u64) {
+    (b.word(DATA + 24) & 0xffff_ffff, b.word(DATA + 512), b.word(DATA + 520))
+}
+
+const XSAVE: [u8; 4] = [0x48, 0x0f, 0xae, 0x20]; // xsave64 [rax]
+const XSAVEOPT: [u8; 4] = [0x48, 0x0f, 0xae, 0x30];
+const XSAVEC: [u8; 4] = [0x48, 0x0f, 0xc7, 0x20];
+const XSAVES: [u8; 4] = [0x48, 0x0f, 0xc7, 0x28];
+const XRSTOR: [u8; 4] = [0x48, 0x0f, 0xae, 0x28];
+const XRSTORS: [u8; 4] = [0x48, 0x0f, 0xc7, 0x18];
+
+/// A bench whose XSAVE instructions go to `DATA` for the components `mask`: RDI is the address.
+fn xsave_bench(mask: u64) -> Bench {
+    let mut b = Bench::new(true);
+    b.st().xcr0 = 0x207;
+    b.st().set_gpr(0, mask);
+    b.st().set_gpr(2, 0);
+    b
+}
+
+/// The same instruction at `[rdi]`, since RAX is the mask.
+fn at_rdi(code: [u8; 4]) -> [u8; 4] {
+    [code[0], code[1], code[2], code[3] | 7]
+}
+
+fn fill(b: &mut Bench) {
+    for i in 0..16_u64 {
+        b.st().xmm[i as usize] = [i + 1, !i];
+        b.st().ymm_high[i as usize] = [0x1000 + i, 0x2000 + i];
+    }
+    b.st().pkru = 0x5555_5550;
+    b.st().mxcsr = 0x1fa0;
+    b.st().fpu.enter_mmx();
+    b.st().fpu.set_mmx(3, 0x1234);
+}
+
+fn clear(b: &mut Bench) {
+    b.st().xmm = [[0; 2]; 16];
+    b.st().ymm_high = [[0; 2]; 16];
+    b.st().pkru = 0;
+    b.st().mxcsr = 0x1f80;
+    b.st().fpu = crate::fpu::Fpu::default();
+}
+
+#[test]
+fn every_format_of_saved_state_restores_what_it_saved() {
+    let formats = [(XSAVE, XRSTOR, 0), (XSAVEOPT, XRSTOR, 0), (XSAVEC, XRSTOR, 1 << 63 | 0x207)];
+    for (save, restore, compaction) in formats.into_iter().chain([(XSAVES, XRSTORS, 1 << 63 | 0x207)]) {
+        let mut b = xsave_bench(u64::MAX >> 32);
+        fill(&mut b);
+        let (xmm, high, fpu) = (b.st().xmm, b.st().ymm_high, b.st().fpu);
+        assert_eq!(b.run(&at_rdi(save)), None);
+        assert_eq!(area(&b), (0x1fa0, 0x207, compaction));
+        let keys = if compaction == 0 { 2688 } else { 832 };
+        assert_eq!((b.word(DATA + 576), b.word(DATA + keys)), (0x1000, 0x5555_5550));
+        clear(&mut b);
+        assert_eq!(b.run(&at_rdi(restore)), None);
+        assert_eq!((b.st().xmm, b.st().ymm_high, b.st().fpu), (xmm, high, fpu));
+        assert_eq!((b.st().pkru, b.st().mxcsr), (0x5555_5550, 0x1fa0));
+    }
+}
+
+#[test]
+fn state_that_is_not_asked_for_is_left_alone() {
+    let mut b = xsave_bench(4);
+    fill(&mut b);
+    b.put(DATA + 512, 0x1);
+    b.put(DATA + 160, 77);
+    assert_eq!(b.run(&at_rdi(XSAVE)), None);
+    assert_eq!((area(&b).1, b.word(DATA + 160)), (5, 77));
+    // With AVX but not SSE, the standard format still has MXCSR.
+    assert_eq!(area(&b).0, 0x1fa0);
+    b.st().set_gpr(0, 1);
+    clear(&mut b);
+    fill(&mut b);
+    assert_eq!(b.run(&at_rdi(XRSTOR)), None);
+    assert_eq!((b.st().xmm[3], b.st().mxcsr, b.st().pkru), ([4, !3], 0x1fa0, 0x5555_5550));
+}
+
+#[test]
+fn components_in_their_initial_configuration_are_not_written() {
+    for (save, bits) in [(XSAVE, 0), (XSAVEOPT, 0), (XSAVEC, 2)] {
+        let mut b = xsave_bench(7);
+        clear(&mut b);
+        b.st().mxcsr = 0x1fa0;
+        (0..128).for_each(|i| b.put(DATA + 8 * i, if (64..72).contains(&i) { 0 } else { 0xa5a5 }));
+        assert_eq!(b.run(&at_rdi(save)), None);
+        assert_eq!(area(&b).0, 0x1fa0, "{save:x?}");
+        assert_eq!(area(&b).1, bits, "{save:x?}");
+        // XSAVE alone writes what is initial; MXCSR makes XSAVEC write the XMM registers.
+        assert_eq!(b.word(DATA + 32) == 0xa5a5, save != XSAVE);
+        assert_eq!(b.word(DATA + 160) == 0xa5a5, save == XSAVEOPT);
+        assert_eq!(b.word(DATA + 576) == 0xa5a5, save != XSAVE);
+    }
+}
+
+#[test]
+fn restore_without_a_component_makes_it_initial() {
+    for compaction in [0, 1 << 63 | 7] {
+        let mut b = xsave_bench(7);
+        fill(&mut b);
+        b.put(DATA + 24, 0x1f00);
+        b.put(DATA + 520, compaction);
+        assert_eq!(b.run(&at_rdi(XRSTOR)), None);
+        assert_eq!((b.st().xmm, b.st().ymm_high), ([[0; 2]; 16], [[0; 2]; 16]));
+        assert_eq!((b.st().fpu, b.st().pkru), (crate::fpu::Fpu::default(), 0x5555_5550));
+        assert_eq!(b.st().mxcsr, if compaction == 0 { 0x1f00 } else { 0x1f80 });
+    }
+}
+
+#[test]
+fn reserved_bits_of_saved_state_fault_and_change_nothing() {
+    let all = 1 << 63 | 0x207;
+    let cases = [
+        (512, 8, 0), // XSTATE_BV: not in XCR0
+        (520, 7, 0), // XCOMP_BV without bit 63
+        (528, 1, 0),
+        (520, 1 << 63 | 8, 0), // XCOMP_BV: not in XCR0
+        (512, 4, 1 << 63 | 3), // XSTATE_BV: not in XCOMP_BV
+        (528, 1, all),
+        (568, 1, all),
+        (24, 0x1_1f80, 0),
+    ];
+    for (at, value, compaction) in cases {
+        let mut b = xsave_bench(7);
+        fill(&mut b);
+        b.put(DATA + 24, 0x1f80);
+        b.put(DATA + 520, compaction);
+        b.put(DATA + at, value);
+        assert_eq!(b.run(&at_rdi(XRSTOR)), Some(GP), "{at} {value:x} {compaction:x}");
+        assert_eq!((b.st().xmm[3], b.st().mxcsr), ([4, !3], 0x1fa0));
+    }
+    let mut b = xsave_bench(7);
+    // Of the standard format, what follows the first 24 bytes is not looked at; XRSTORS has no standard format.
+    b.put(DATA + 568, 1);
+    b.put(DATA + 24, 0x1f80);
+    assert_eq!(b.run(&at_rdi(XRSTOR)), None);
+    assert_eq!(b.run(&at_rdi(XRSTORS)), Some(GP));
+}
+
+#[test]
+fn saving_state_checks_mode_alignment_and_privilege() {
+    for (code, kernel) in [(XSAVE, false), (XSAVEC, false), (XSAVES, true), (XRSTOR, false), (XRSTORS, true)]
+    {
+        let mut b = xsave_bench(7);
+        b.put(DATA + 24, 0x1f80);
+        b.put(DATA + 520, 1 << 63 | 7);
+        b.st().set_gpr(7, DATA + 32);
+        assert_eq!(b.run(&at_rdi(code)), Some(GP));
+        b.st().cr0 |= cr0::TS;
+        assert_eq!(b.run(&at_rdi(code)), Some(NM));
+        b.st().cr4 &= !cr4::OSXSAVE;
+        assert_eq!(b.run(&at_rdi(code)), Some(UD));
+        assert_eq!(matches!(code, XSAVES | XRSTORS), kernel);
+    }
+    let mut b = xsave_bench(7);
+    fill(&mut b);
+    b.st().set_gpr(7, HOLE - 576);
+    assert_eq!(b.run(&at_rdi(XSAVE)), Some(PF));
+    assert!((0..72).all(|i| b.word(HOLE - 576 + 8 * i) == 0));
+}
+
+#[test]
+fn xcr0_takes_only_combinations_that_make_sense() {
+    let set = [0x0f, 0x01, 0xd1]; // xsetbv
+    for (value, selector, want) in [
+        (7, 0, None),
+        (3, 0, None),
+        (1, 0, None),
+        (0x207, 0, None),
+        (0x201, 0, None),
+        (0, 0, Some(GP)),
+        (2, 0, Some(GP)),
+        (5, 0, Some(GP)),
+        (0xf, 0, Some(GP)),
+        (1 << 63 | 1, 0, Some(GP)),
+        (7, 1, Some(GP)),
+    ] {
+        let mut b = Bench::new(true);
+        b.st().set_gpr(0, value & 0xffff_ffff);
+        b.st().set_gpr(2, value >> 32);
+        b.st().set_gpr(1, selector);
+        assert_eq!(b.run(&set), want, "{value:x}");
+        assert_eq!(b.st().xcr0, if want.is_none() { value } else { 7 });
+    }
+    let mut b = Bench::new(true);
+    b.st().cr4 &= !cr4::OSXSAVE;
+    assert_eq!(b.run(&set), Some(UD));
+}
+
+#[test]
+fn prefixes_before_the_xsave_family_are_undefined() {
+    for code in
+        [[0x0f, 0x01, 0xd0], [0x0f, 0x01, 0xd1], [0x0f, 0xae, 0x27], [0x0f, 0xc7, 0x27], [0x0f, 0xc7, 0x2f]]
+    {
+        assert!(decode(&code, CodeSize::B64, aero_x86::cpuid::MAX.features).is_ok());
+        for prefix in [0x66, 0xf2, 0xf3, 0xf0] {
+            let with = [&[prefix], &code[..]].concat();
+            let got = decode(&with, CodeSize::B64, aero_x86::cpuid::MAX.features);
+            assert!(got.is_err(), "{with:02x?} {got:?}");
+        }
+    }
+}
+
+#[test]
+fn xgetbv_reads_xcr0_and_what_is_in_use() {
+    let get = [0x0f, 0x01, 0xd0];
+    let mut b = Bench::new(true);
+    b.st().ymm_high[9] = [0, 1];
+    for (selector, mxcsr, value) in [(0, 0x1f80, 7), (1, 0x1f80, 4), (1, 0x1fa0, 6)] {
+        b.st().mxcsr = mxcsr;
+        b.st().set_gpr(1, selector);
+        b.st().set_gpr(2, 99);
+        assert_eq!(b.run(&get), None);
+        assert_eq!((b.st().gpr(0), b.st().gpr(2)), (value, 0));
+    }
+    b.st().set_gpr(1, 2);
+    assert_eq!(b.run(&get), Some(GP));
+}
+
+#[test]
+fn vex_is_undefined_unless_the_system_enables_it() {
+    let add = [0xc5, 0xf4, 0x58, 0xc2]; // vaddps ymm0, ymm1, ymm2
+    type Change = fn(&mut crate::state::CpuState);
+    let cases: [(Change, u64); 6] = [
+        (|st| st.cr4 &= !cr4::OSXSAVE, UD),
+        (|st| st.xcr0 = 3, UD),
+        (|st| st.xcr0 = 1, UD),
+        (|st| st.cr0 |= cr0::TS, NM),
+        (|st| (st.cr0, st.xcr0) = (st.cr0 | cr0::TS, 3), UD),
+        (|st| (st.cr0, st.cr4) = (st.cr0 | cr0::TS, st.cr4 & !cr4::OSXSAVE), UD),
+    ];
+    for (n, (change, want)) in cases.into_iter().enumerate() {
+        let mut b = Bench::new(true);
+        change(b.st());
+        assert_eq!(b.run(&add), Some(want), "case {n}");
+    }
+    // CR0.EM and CR4.OSFXSR are of no concern to VEX.
+    let mut b = Bench::new(true);
+    b.st().cr0 |= cr0::EM;
+    b.st().cr4 &= !cr4::OSFXSR;
+    assert_eq!(b.run(&add), None);
+}
+
+#[test]
+fn vex_is_undefined_in_real_mode() {
+    let mut b = Bench::new(false);
+    b.st().cr0 &= !cr0::PE;
+    let real = Segment { base: 0, limit: 0xffff, attributes: 0x93, selector: 0 };
+    b.st().segments = [real; 6];
+    b.st().gdtr.base = 0;
+    b.st().idtr = crate::state::TableRegister { base: 0, limit: 0x3ff };
+    // Vector 6 of a real-mode table leads to a HLT of its own.
+    b.put(24, 0x3060);
+    b.mem.write(Gpa(CODE), &[0xc5, 0xf4, 0x58, 0xc2, 0xf4]).expect("RAM");
+    b.st().rip = CODE;
+    b.st().set_gpr(4, STACK);
+    assert_eq!(b.cpu.run(&mut b.mem, &mut Nothing, 10), Exit::Halted);
+    assert_eq!(b.cpu.state(&b.mem).rip & 0xfff0, 0x3060);
+}
+
+#[test]
+fn prefixes_and_fields_that_vex_forbids_are_undefined() {
+    let add = [0xc5, 0xf4, 0x58, 0xc2];
+    for prefix in [0x66, 0xf2, 0xf3, 0xf0, 0x48, 0x40] {
+        assert_eq!(Bench::new(true).run(&[&[prefix], &add[..]].concat()), Some(UD), "{prefix:x}");
+    }
+    let undefined: [&[u8]; 9] = [
+        &[0xc5, 0xf0, 0x51, 0xc2],             // vsqrtps xmm0, xmm2 with vvvv
+        &[0xc5, 0xf4, 0x12, 0xc2],             // vmovhlps with L
+        &[0xc5, 0xf5, 0x6e, 0xc2],             // vmovd with L
+        &[0xc5, 0xf1, 0xd7, 0xc2],             // vpmovmskb with vvvv
+        &[0xc4, 0xe2, 0xf9, 0x18, 0xc2],       // vbroadcastss with W
+        &[0xc4, 0xe2, 0x79, 0x1a, 0x07],       // vbroadcastf128 without L
+        &[0xc4, 0xe2, 0x69, 0x92, 0x14, 0x2f], // vgatherdps: mask and destination the same
+        &[0xc4, 0xe2, 0x69, 0x92, 0x2c, 0x2f], // index and destination the same
+        &[0xc4, 0xe3, 0x7d, 0x14, 0xc2, 0x01], // vpextrb with L
+    ];
+    for code in undefined {
+        assert_eq!(Bench::new(true).run(code), Some(UD), "{code:02x?}");
+    }
+}
+
+#[test]
+fn upper_halves_stay_without_vex_and_go_with_it() {
+    let mut b = Bench::new(true);
+    b.st().ymm_high = [[7, 8]; 16];
+    assert_eq!(b.run(&[0x0f, 0x58, 0xc1]), None); // addps xmm0, xmm1
+    assert_eq!(b.run(&[0x66, 0x0f, 0x38, 0x40, 0xc1]), None); // pmulld xmm0, xmm1
+    assert_eq!(b.st().ymm_high[0], [7, 8]);
+    assert_eq!(b.run(&[0xc5, 0xf0, 0x58, 0xc2]), None); // vaddps xmm0, xmm1, xmm2
+    assert_eq!((b.st().ymm_high[0], b.st().ymm_high[1]), ([0; 2], [7, 8]));
+    assert_eq!(b.run(&[0xc5, 0xf8, 0x77]), None); // vzeroupper
+    assert_eq!(b.st().ymm_high, [[0; 2]; 16]);
+    b.st().xmm = [[1; 2]; 16];
+    assert_eq!(b.run(&[0xc5, 0xfc, 0x77]), None); // vzeroall
+    assert_eq!(b.st().xmm, [[0; 2]; 16]);
+    let mut short = Bench::new(false);
+    short.st().ymm_high = [[7, 8]; 16];
+    assert_eq!(short.run(&[0xc5, 0xf8, 0x77]), None);
+    assert_eq!((short.st().ymm_high[7], short.st().ymm_high[8]), ([0; 2], [7, 8]));
+}
+
+#[test]
+fn vex_operands_need_no_alignment_but_for_aligned_moves() {
+    let mut b = Bench::new(true);
+    b.st().set_gpr(7, DATA + 8);
+    assert_eq!(b.run(&[0xc5, 0xf4, 0x58, 0x07]), None); // vaddps ymm0, ymm1, [rdi]
+    assert_eq!(b.run(&[0xc5, 0xfc, 0x28, 0x07]), Some(GP)); // vmovaps ymm0, [rdi]
+    assert_eq!(b.run(&[0xc5, 0xfd, 0x7f, 0x07]), Some(GP)); // vmovdqa [rdi], ymm0
+    assert_eq!(b.run(&[0xc5, 0xfd, 0xe7, 0x07]), Some(GP)); // vmovntdq [rdi], ymm0
+    b.st().set_gpr(7, DATA + 16);
+    assert_eq!(b.run(&[0xc5, 0xfc, 0x28, 0x07]), Some(GP)); // vmovaps ymm0, [rdi]
+    assert_eq!(b.run(&[0xc5, 0xf8, 0x28, 0x07]), None); // vmovaps xmm0, [rdi]
+    b.st().set_gpr(7, DATA + 8);
+    assert_eq!(b.run(&[0x66, 0x0f, 0x38, 0x40, 0x07]), Some(GP)); // pmulld xmm0, [rdi]
+    assert_eq!(b.run(&[0x66, 0x0f, 0x3a, 0x63, 0x07, 0]), None); // pcmpistri xmm0, [rdi], 0
+    assert_eq!(b.run(&[0x66, 0x0f, 0x38, 0x21, 0x07]), None); // pmovsxbd xmm0, [rdi]
+}
+
+#[test]
+fn wide_store_into_a_missing_page_changes_nothing() {
+    let mut b = Bench::new(true);
+    b.st().xmm[1] = [u64::MAX; 2];
+    b.st().set_gpr(7, HOLE - 24);
+    assert_eq!(b.run(&[0xc5, 0xfc, 0x11, 0x0f]), Some(PF)); // vmovups [rdi], ymm1
+    assert!((0..3).all(|i| b.word(HOLE - 24 + 8 * i) == 0));
+}
+
+#[test]
+fn masked_moves_touch_only_chosen_elements() {
+    let mut b = Bench::new(true);
+    b.st().set_gpr(7, HOLE - 16);
+    b.put(HOLE - 16, 0x2222_2222_1111_1111);
+    b.put(HOLE - 8, 0x4444_4444_3333_3333);
+    b.st().xmm[2] = [1 << 63, 1 << 31];
+    // vmaskmovps ymm0, ymm2, [rdi]
+    assert_eq!(b.run(&[0xc4, 0xe2, 0x6d, 0x2c, 0x07]), None);
+    assert_eq!((b.st().xmm[0], b.st().ymm_high[0]), ([0x2222_2222_0000_0000, 0x3333_3333], [0; 2]));
+    b.st().xmm[0] = [u64::MAX; 2];
+    // vpmaskmovd [rdi], ymm2, ymm0
+    assert_eq!(b.run(&[0xc4, 0xe2, 0x6d, 0x8e, 0x07]), None);
+    assert_eq!((b.word(HOLE - 16), b.word(HOLE - 8)), (0xffff_ffff_1111_1111, 0x4444_4444_ffff_ffff));
+    b.st().ymm_high[2] = [1 << 31, 0];
+    b.st().xmm[0] = [0; 2];
+    assert_eq!(b.run(&[0xc4, 0xe2, 0x6d, 0x8e, 0x07]), Some(PF));
+    assert_eq!(b.word(HOLE - 16), 0xffff_ffff_1111_1111);
+}
+
+#[test]
+fn faulting_gather_keeps_what_it_has_and_can_go_on() {
+    let mut b = Bench::new(true);
+    (0..4).for_each(|i| b.put(DATA + 8 * i, 0x10 + i));
+    b.st().set_gpr(7, DATA);
+    b.st().xmm[5] = [1 | (HOLE - DATA) << 29, 2 | 3 << 32];
+    b.st().xmm[2] = [u64::MAX, 1 << 63];
+    b.st().xmm[3] = [0xaaaa_aaaa_aaaa_aaaa; 2];
+    b.st().ymm_high[2] = [5; 2];
+    b.st().ymm_high[3] = [5; 2];
+    let gather = [0xc4, 0xe2, 0x69, 0x90, 0x1c, 0xef]; // vpgatherdd xmm3, [rdi + xmm5 * 8], xmm2
+    assert_eq!(b.run(&gather), Some(PF));
+    assert_eq!(b.st().xmm[3], [0xaaaa_aaaa_0000_0011, 0xaaaa_aaaa_aaaa_aaaa]);
+    assert_eq!(b.st().xmm[2], [0xffff_ffff_0000_0000, 0xffff_ffff_0000_0000]);
+    b.st().xmm[5] = [1, 2 | 3 << 32];
+    assert_eq!(b.run(&gather), None);
+    assert_eq!(b.st().xmm[3], [0x0000_0010_0000_0011, 0x0000_0013_aaaa_aaaa]);
+    assert_eq!((b.st().xmm[2], b.st().ymm_high[2], b.st().ymm_high[3]), ([0; 2], [0; 2], [0; 2]));
+}
+
+#[test]
+fn unmasked_exception_in_one_lane_keeps_the_whole_destination() {
+    let mut b = Bench::new(true);
+    b.st().mxcsr = 0x1d80;
+    b.st().xmm[1] = [0x3f80_0000_3f80_0000; 2];
+    b.st().ymm_high[1] = [0x3f80_0000_3f80_0000; 2];
+    b.st().xmm[2] = b.st().xmm[1];
+    b.st().ymm_high[2] = [0x3f80_0000_3f80_0000, 0];
+    b.st().xmm[0] = [9; 2];
+    assert_eq!(b.run(&[0xc5, 0xf4, 0x5e, 0xc2]), Some(XM)); // vdivps ymm0, ymm1, ymm2
+    assert_eq!((b.st().xmm[0], b.st().mxcsr), ([9; 2], 0x1d84));
+}
+
+#[test]
+fn models_without_the_features_do_not_know_the_instructions() {
+    use aero_x86::cpuid::{CORE2, WIN7};
+    let codes: [&[u8]; 6] = [
+        &[0x66, 0x0f, 0x38, 0x40, 0xc1],    // pmulld
+        &[0x66, 0x0f, 0x3a, 0x63, 0xc1, 0], // pcmpistri
+        &[0x66, 0x0f, 0x38, 0xdc, 0xc1],    // aesenc
+        &[0x0f, 0x38, 0xc8, 0xc1],          // sha1nexte
+        &[0xc5, 0xf4, 0x58, 0xc2],          // vaddps
+        &[0x0f, 0x01, 0xd0],                // xgetbv
+    ];
+    for code in codes {
+        assert!(decode(code, CodeSize::B64, aero_x86::cpuid::MAX.features).is_ok());
+        for model in [&WIN7, &CORE2] {
+            assert!(decode(code, CodeSize::B64, model.features).is_err(), "{code:02x?} {}", model.name);
+        }
+    }
+}
+
+#[test]
+fn fields_for_upper_registers_are_ignored_outside_64_bit_code() {
+    let d = |code: &[u8]| decode(code, CodeSize::B32, aero_x86::cpuid::MAX.features).expect("an instruction");
+    // vblendvps xmm0, xmm1, xmm2, xmm7, with the fourth register's upper bit set
+    assert_eq!(d(&[0xc4, 0xe3, 0x71, 0x4a, 0xc2, 0xf0]).operands[3], Operand::Xmm(7));
+    // vaddps xmm0, xmm1, xmm2, with vvvv's upper bit as for register 9
+    assert_eq!(d(&[0xc4, 0xe1, 0x30, 0x58, 0xc2]).operands[1], Operand::Xmm(1));
+    // W selects no general register of 8 bytes: vmovd, vcvtsi2sd, vpextrd
+    assert_eq!(d(&[0xc4, 0xe1, 0xf9, 0x7e, 0xc2]).operands[0], Operand::Gpr { reg: 2, size: 4, high: false });
+    assert_eq!(d(&[0xc4, 0xe1, 0xfb, 0x2a, 0xc2]).operands[2], Operand::Gpr { reg: 2, size: 4, high: false });
+    assert_eq!(
+        d(&[0xc4, 0xe3, 0xf9, 0x16, 0xc2, 1]).operands[0],
+        Operand::Gpr { reg: 2, size: 4, high: false }
+    );
+}
