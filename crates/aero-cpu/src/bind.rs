@@ -240,7 +240,7 @@ fn choose(insn: &Insn, mode: Mode, ea: EaKind, op: &mut Op) -> Option<Choice> {
         .or_else(|| conditions(insn, mode, ea))
         .or_else(|| system::bind(insn, mode, op))
         .or_else(|| crate::sse::bind(insn, ea, op).map(|run| (run, false)))
-        .or_else(|| crate::x87::bind(insn, op).map(|run| (run, false)))
+        .or_else(|| crate::x87::bind(insn, ea, op).map(|run| (run, false)))
 }
 
 fn binary<O: Binary>(insn: &Insn, ea: EaKind) -> Option<Run> {

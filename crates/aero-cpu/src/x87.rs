@@ -3,28 +3,39 @@
 //! Every handler first checks CR0.EM and TS (#NM) and, unless the instruction does not wait, a pending exception (#MF).
 //! Then it records the instruction's pointers and opcode, which [`bind`] put into `imm`.
 
+use crate::bind::EaKind;
 use crate::exception::Vector;
 use crate::fpu::image::Format;
 use crate::fpu::{Arith, Compare, Constant, Effect, Operand as Source};
-use crate::op::{Any, Ea, Op, Run, offset};
+use crate::op::{Any, Ea, Flat32, Flat64, Op, Run};
 use crate::state::{cr0, eflags, seg};
 use crate::vcpu::{Stop, Vcpu};
+use crate::word::Word;
 use aero_x86::{Insn, Mnemonic as M, Operand};
 
 /// Picks the handler of an x87 instruction.
-pub fn bind(insn: &Insn, op: &mut Op) -> Option<Run> {
+pub fn bind(insn: &Insn, ea: EaKind, op: &mut Op) -> Option<Run> {
     if !(insn.x87_opcode != 0 || matches!(insn.mnemonic, M::Wait)) {
         return None;
     }
     // Opcode and length, for the pointers.
     op.imm = u64::from(insn.x87_opcode) | u64::from(insn.len) << 16;
     let memory = insn.operands[0] == Operand::Mem;
-    arithmetic(insn, memory)
-        .or_else(|| comparisons(insn, memory, op))
-        .or_else(|| loads(insn, memory, op))
-        .or_else(|| stores(insn, memory))
-        .or_else(|| functions(insn))
-        .or_else(|| control(insn, op))
+    match ea {
+        EaKind::Flat64 => operations::<Flat64>(insn, memory, op),
+        EaKind::Flat32 => operations::<Flat32>(insn, memory, op),
+        EaKind::Any => operations::<Any>(insn, memory, op),
+    }
+    .or_else(|| functions(insn))
+    .or_else(|| control(insn, op))
+}
+
+/// The instructions with a memory operand that numbers pass through.
+fn operations<A: Ea>(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
+    arithmetic::<A>(insn, memory)
+        .or_else(|| comparisons::<A>(insn, memory, op))
+        .or_else(|| loads::<A>(insn, memory, op))
+        .or_else(|| stores::<A>(insn, memory))
 }
 
 impl Vcpu<'_> {
@@ -69,21 +80,35 @@ impl Vcpu<'_> {
         }
     }
 
-    /// Records where the last non-control instruction and its operand lie.
-    fn x87_pointers(&mut self, op: &Op, memory: bool) {
-        let cs = self.st.segments[usize::from(seg::CS)].selector;
+    /// Records where the last non-control instruction lies.
+    #[inline(always)]
+    fn x87_instruction(&mut self, op: &Op) {
         let start = self.next_rip(op).wrapping_sub(op.imm >> 16) & self.rip_mask();
-        let (ds, at) = if memory {
-            (self.st.segments[usize::from(op.segment())].selector, offset(self, op))
-        } else {
-            (self.st.fpu.fds, self.st.fpu.fdp)
-        };
-        self.st.fpu.set_pointers(op.imm as u16, cs, start, ds, at);
+        let cs = self.st.segments[usize::from(seg::CS)].selector;
+        self.st.fpu.set_instruction(op.imm as u16, cs, start);
     }
 
+    /// Records also where its operand lies, at linear address `la`.
+    #[inline(always)]
+    fn x87_operand<A: Ea>(&mut self, op: &Op, la: u64) {
+        self.x87_instruction(op);
+        self.st.fpu.fds = self.st.segments[usize::from(op.segment())].selector;
+        self.st.fpu.fdp = A::offset_of(self, op, la);
+    }
+
+    /// Loads the operand and records the pointers.
+    #[inline(always)]
+    fn x87_load<T: Word, A: Ea>(&mut self, op: &Op) -> Result<T, Stop> {
+        let la = A::linear(self, op, T::BYTES, false)?;
+        let value = self.load(la)?;
+        self.x87_operand::<A>(op, la);
+        Ok(value)
+    }
+
+    #[inline(always)]
     fn x87_register(&mut self, op: &Op) -> Result<(), Stop> {
         self.x87_wait()?;
-        self.x87_pointers(op, false);
+        self.x87_instruction(op);
         Ok(())
     }
 }
@@ -100,20 +125,19 @@ enum Memory {
 }
 
 /// Loads an operand in one of the formats: 0 f32, 1 f64, 2 i16, 3 i32.
-fn source<const FORMAT: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<Source, Stop> {
+#[inline(always)]
+fn source<A: Ea, const FORMAT: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<Source, Stop> {
     v.x87_wait()?;
-    let loaded = match FORMAT {
-        0 => Source::from_f32(v.load_ea::<u32, Any>(op)?),
-        1 => Source::from_f64(v.load_ea::<u64, Any>(op)?),
-        2 => Source::from_i16(v.load_ea::<u16, Any>(op)? as i16),
-        _ => Source::from_i32(v.load_ea::<u32, Any>(op)? as i32),
-    };
-    v.x87_pointers(op, true);
-    Ok(loaded)
+    Ok(match FORMAT {
+        0 => Source::from_f32(v.x87_load::<u32, A>(op)?),
+        1 => Source::from_f64(v.x87_load::<u64, A>(op)?),
+        2 => Source::from_i16(v.x87_load::<u16, A>(op)? as i16),
+        _ => Source::from_i32(v.x87_load::<u32, A>(op)? as i32),
+    })
 }
 
-fn arith_memory<const OP: usize, const FORMAT: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let src = source::<FORMAT>(v, op)?;
+fn arith_memory<A: Ea, const OP: usize, const FORMAT: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let src = source::<A, FORMAT>(v, op)?;
     v.st.fpu.arith(ARITH[OP], src);
     Ok(())
 }
@@ -133,7 +157,7 @@ fn format_of(insn: &Insn, integer: bool) -> Memory {
     }
 }
 
-fn arithmetic(insn: &Insn, memory: bool) -> Option<Run> {
+fn arithmetic<A: Ea>(insn: &Insn, memory: bool) -> Option<Run> {
     let (n, integer, pop) = match insn.mnemonic {
         M::Fadd => (0, false, false),
         M::Fmul => (1, false, false),
@@ -161,10 +185,10 @@ fn arithmetic(insn: &Insn, memory: bool) -> Option<Run> {
                 $($op => match (memory, pop, format_of(insn, integer)) {
                     (false, false, _) => arith_stack::<$op, false> as Run,
                     (false, true, _) => arith_stack::<$op, true>,
-                    (true, _, Memory::F32) => arith_memory::<$op, 0>,
-                    (true, _, Memory::F64) => arith_memory::<$op, 1>,
-                    (true, _, Memory::I16) => arith_memory::<$op, 2>,
-                    (true, _, Memory::I32) => arith_memory::<$op, 3>,
+                    (true, _, Memory::F32) => arith_memory::<A, $op, 0>,
+                    (true, _, Memory::F64) => arith_memory::<A, $op, 1>,
+                    (true, _, Memory::I16) => arith_memory::<A, $op, 2>,
+                    (true, _, Memory::I32) => arith_memory::<A, $op, 3>,
                 },)*
                 _ => return None,
             }
@@ -173,8 +197,8 @@ fn arithmetic(insn: &Insn, memory: bool) -> Option<Run> {
     Some(pick!(0 1 2 3 4 5))
 }
 
-fn compare_memory<const FORMAT: u8, const POPS: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let src = source::<FORMAT>(v, op)?;
+fn compare_memory<A: Ea, const FORMAT: u8, const POPS: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let src = source::<A, FORMAT>(v, op)?;
     v.st.fpu.compare(Compare::Ordered, src, POPS);
     Ok(())
 }
@@ -195,7 +219,7 @@ fn compare_flags<const UNORDERED: bool, const POP: bool>(v: &mut Vcpu<'_>, op: &
     Ok(())
 }
 
-fn comparisons(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
+fn comparisons<A: Ea>(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
     let integer = matches!(insn.mnemonic, M::Ficom | M::Ficomp);
     let format = format_of(insn, integer);
     if !memory && insn.count == 1 {
@@ -206,14 +230,14 @@ fn comparisons(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
         op.src = 1;
     }
     Some(match (insn.mnemonic, memory, format) {
-        (M::Fcom, true, Memory::F32) => compare_memory::<0, 0>,
-        (M::Fcom, true, _) => compare_memory::<1, 0>,
-        (M::Fcomp, true, Memory::F32) => compare_memory::<0, 1>,
-        (M::Fcomp, true, _) => compare_memory::<1, 1>,
-        (M::Ficom, _, Memory::I16) => compare_memory::<2, 0>,
-        (M::Ficom, ..) => compare_memory::<3, 0>,
-        (M::Ficomp, _, Memory::I16) => compare_memory::<2, 1>,
-        (M::Ficomp, ..) => compare_memory::<3, 1>,
+        (M::Fcom, true, Memory::F32) => compare_memory::<A, 0, 0>,
+        (M::Fcom, true, _) => compare_memory::<A, 1, 0>,
+        (M::Fcomp, true, Memory::F32) => compare_memory::<A, 0, 1>,
+        (M::Fcomp, true, _) => compare_memory::<A, 1, 1>,
+        (M::Ficom, _, Memory::I16) => compare_memory::<A, 2, 0>,
+        (M::Ficom, ..) => compare_memory::<A, 3, 0>,
+        (M::Ficomp, _, Memory::I16) => compare_memory::<A, 2, 1>,
+        (M::Ficomp, ..) => compare_memory::<A, 3, 1>,
         (M::Fcom, ..) => compare_stack::<false, 0>,
         (M::Fcomp, ..) => compare_stack::<false, 1>,
         (M::Fcompp, ..) => compare_stack::<false, 2>,
@@ -228,26 +252,23 @@ fn comparisons(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
     })
 }
 
-fn load_memory<const BYTES: u8, const INTEGER: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+fn load_memory<A: Ea, const BYTES: u8, const INTEGER: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     match (INTEGER, BYTES) {
         (false, 4) => {
-            let bits = v.load_ea::<u32, Any>(op)?;
-            v.x87_pointers(op, true);
+            let bits = v.x87_load::<u32, A>(op)?;
             v.st.fpu.load_f32(bits);
         }
         (false, _) => {
-            let bits = v.load_ea::<u64, Any>(op)?;
-            v.x87_pointers(op, true);
+            let bits = v.x87_load::<u64, A>(op)?;
             v.st.fpu.load_f64(bits);
         }
         (true, _) => {
             let value = match BYTES {
-                2 => i64::from(v.load_ea::<u16, Any>(op)? as i16),
-                4 => i64::from(v.load_ea::<u32, Any>(op)? as i32),
-                _ => v.load_ea::<u64, Any>(op)? as i64,
+                2 => i64::from(v.x87_load::<u16, A>(op)? as i16),
+                4 => i64::from(v.x87_load::<u32, A>(op)? as i32),
+                _ => v.x87_load::<u64, A>(op)? as i64,
             };
-            v.x87_pointers(op, true);
             v.st.fpu.load_integer(value);
         }
     }
@@ -255,13 +276,13 @@ fn load_memory<const BYTES: u8, const INTEGER: bool>(v: &mut Vcpu<'_>, op: &Op) 
 }
 
 /// FLD m80 and FBLD.
-fn load_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+fn load_ten<A: Ea, const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
-    let la = Any::linear(v, op, 10, false)?;
+    let la = A::linear(v, op, 10, false)?;
     let mut bytes = [0; 10];
     bytes[..8].copy_from_slice(&v.load::<u64>(la)?.to_le_bytes());
     bytes[8..].copy_from_slice(&v.load::<u16>(la.wrapping_add(8))?.to_le_bytes());
-    v.x87_pointers(op, true);
+    v.x87_operand::<A>(op, la);
     if BCD {
         v.st.fpu.load_bcd(bytes)
     } else {
@@ -288,19 +309,19 @@ macro_rules! on_stack {
     }};
 }
 
-fn loads(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
+fn loads<A: Ea>(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
     if !memory && insn.mnemonic == M::Fld {
         op.src = if insn.count == 1 { op.dst } else { op.src };
     }
     Some(match (insn.mnemonic, memory, insn.mem.size) {
-        (M::Fld, true, 4) => load_memory::<4, false>,
-        (M::Fld, true, 8) => load_memory::<8, false>,
-        (M::Fld, true, _) => load_ten::<false>,
+        (M::Fld, true, 4) => load_memory::<A, 4, false>,
+        (M::Fld, true, 8) => load_memory::<A, 8, false>,
+        (M::Fld, true, _) => load_ten::<A, false>,
         (M::Fld, false, _) => on_stack!(|fpu, op| fpu.load_st(op.src)),
-        (M::Fild, _, 2) => load_memory::<2, true>,
-        (M::Fild, _, 4) => load_memory::<4, true>,
-        (M::Fild, ..) => load_memory::<8, true>,
-        (M::Fbld, ..) => load_ten::<true>,
+        (M::Fild, _, 2) => load_memory::<A, 2, true>,
+        (M::Fild, _, 4) => load_memory::<A, 4, true>,
+        (M::Fild, ..) => load_memory::<A, 8, true>,
+        (M::Fbld, ..) => load_ten::<A, true>,
         (M::Fld1, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::One)),
         (M::Fldl2t, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Log2Of10)),
         (M::Fldl2e, ..) => on_stack!(|fpu, _op| fpu.load_constant(Constant::Log2OfE)),
@@ -313,12 +334,12 @@ fn loads(insn: &Insn, memory: bool, op: &mut Op) -> Option<Run> {
 }
 
 /// The store itself, then its effect: a faulting store changes nothing.
-fn store_memory<const BYTES: u8, const INTEGER: bool, const POP: bool, const TRUNCATE: bool>(
+fn store_memory<A: Ea, const BYTES: u8, const INTEGER: bool, const POP: bool, const TRUNCATE: bool>(
     v: &mut Vcpu<'_>,
     op: &Op,
 ) -> Result<(), Stop> {
     v.x87_wait()?;
-    let la = Any::linear(v, op, BYTES.into(), true)?;
+    let la = A::linear(v, op, BYTES.into(), true)?;
     let effect = match (INTEGER, BYTES) {
         (false, 4) => {
             let s = v.st.fpu.store_f32();
@@ -339,17 +360,12 @@ fn store_memory<const BYTES: u8, const INTEGER: bool, const POP: bool, const TRU
             }
         }
     };
-    v.x87_pointers(op, true);
+    v.x87_operand::<A>(op, la);
     v.st.fpu.finish_store(effect, POP);
     Ok(())
 }
 
-fn written<T: crate::word::Word>(
-    v: &mut Vcpu<'_>,
-    la: u64,
-    bits: Option<T>,
-    effect: Effect,
-) -> Result<Effect, Stop> {
+fn written<T: Word>(v: &mut Vcpu<'_>, la: u64, bits: Option<T>, effect: Effect) -> Result<Effect, Stop> {
     match bits {
         Some(bits) => v.store(la, bits)?,
         // The page must be writable even if the exception keeps the result back.
@@ -359,38 +375,38 @@ fn written<T: crate::word::Word>(
 }
 
 /// FSTP m80 and FBSTP.
-fn store_ten<const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+fn store_ten<A: Ea, const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
-    let la = Any::linear(v, op, 10, true)?;
+    let la = A::linear(v, op, 10, true)?;
     let s = if BCD { v.st.fpu.store_bcd() } else { v.st.fpu.store_f80() };
     match s.bits {
         Some(bytes) => v.store_bytes(la, &bytes)?,
         None => v.probe_write(la, 10)?,
     }
-    v.x87_pointers(op, true);
+    v.x87_operand::<A>(op, la);
     v.st.fpu.finish_store(s.effect, true);
     Ok(())
 }
 
-fn stores(insn: &Insn, memory: bool) -> Option<Run> {
+fn stores<A: Ea>(insn: &Insn, memory: bool) -> Option<Run> {
     Some(match (insn.mnemonic, memory, insn.mem.size) {
-        (M::Fst, true, 4) => store_memory::<4, false, false, false>,
-        (M::Fst, true, _) => store_memory::<8, false, false, false>,
-        (M::Fstp, true, 4) => store_memory::<4, false, true, false>,
-        (M::Fstp, true, 8) => store_memory::<8, false, true, false>,
-        (M::Fstp, true, _) => store_ten::<false>,
+        (M::Fst, true, 4) => store_memory::<A, 4, false, false, false>,
+        (M::Fst, true, _) => store_memory::<A, 8, false, false, false>,
+        (M::Fstp, true, 4) => store_memory::<A, 4, false, true, false>,
+        (M::Fstp, true, 8) => store_memory::<A, 8, false, true, false>,
+        (M::Fstp, true, _) => store_ten::<A, false>,
         (M::Fst, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, false)),
         (M::Fstpnce, ..) => on_stack!(|fpu, op| fpu.store_st_unchecked(op.dst)),
         (M::Fstp, false, _) => on_stack!(|fpu, op| fpu.store_st(op.dst, true)),
-        (M::Fist, _, 2) => store_memory::<2, true, false, false>,
-        (M::Fist, ..) => store_memory::<4, true, false, false>,
-        (M::Fistp, _, 2) => store_memory::<2, true, true, false>,
-        (M::Fistp, _, 4) => store_memory::<4, true, true, false>,
-        (M::Fistp, ..) => store_memory::<8, true, true, false>,
-        (M::Fisttp, _, 2) => store_memory::<2, true, true, true>,
-        (M::Fisttp, _, 4) => store_memory::<4, true, true, true>,
-        (M::Fisttp, ..) => store_memory::<8, true, true, true>,
-        (M::Fbstp, ..) => store_ten::<true>,
+        (M::Fist, _, 2) => store_memory::<A, 2, true, false, false>,
+        (M::Fist, ..) => store_memory::<A, 4, true, false, false>,
+        (M::Fistp, _, 2) => store_memory::<A, 2, true, true, false>,
+        (M::Fistp, _, 4) => store_memory::<A, 4, true, true, false>,
+        (M::Fistp, ..) => store_memory::<A, 8, true, true, false>,
+        (M::Fisttp, _, 2) => store_memory::<A, 2, true, true, true>,
+        (M::Fisttp, _, 4) => store_memory::<A, 4, true, true, true>,
+        (M::Fisttp, ..) => store_memory::<A, 8, true, true, true>,
+        (M::Fbstp, ..) => store_ten::<A, true>,
         _ => return None,
     })
 }

@@ -324,7 +324,7 @@ pub(super) fn denormal_flag(a: F80, b: F80) -> u16 {
 }
 
 /// Rounds a significand to the precision: the 64-bit result (2^64 after a carry), PE and C1.
-#[inline]
+#[inline(always)]
 fn round_significand(neg: bool, sig: u128, precision: Precision, rounding: Rounding) -> (u128, u16) {
     let (mut kept, mut rest) = ((sig >> 64) as u64, sig as u64);
     let drop = precision.dropped();
@@ -347,7 +347,7 @@ fn round_significand(neg: bool, sig: u128, precision: Precision, rounding: Round
 
 /// Rounds and encodes `±sig / 2^127 · 2^(exp − BIAS)`; bit 127 of `sig` must be set, bit 0 may be a
 /// sticky bit.
-#[inline]
+#[inline(always)]
 pub(super) fn pack(neg: bool, exp: i32, sig: u128, env: Env) -> Outcome {
     let (rounded, flags) = round_significand(neg, sig, env.precision, env.rounding);
     let carry = (rounded >> 64) as i32;
@@ -412,18 +412,18 @@ fn overflow_masked(neg: bool, env: Env) -> Outcome {
 }
 
 /// `a + b`.
-#[inline]
+#[inline(always)]
 pub fn add(a: F80, b: F80, env: Env) -> Outcome {
     sum(a, b, b.is_negative(), env)
 }
 
 /// `a − b`.
-#[inline]
+#[inline(always)]
 pub fn sub(a: F80, b: F80, env: Env) -> Outcome {
     sum(a, b, !b.is_negative(), env)
 }
 
-#[inline]
+#[inline(always)]
 fn sum(a: F80, b: F80, b_neg: bool, env: Env) -> Outcome {
     if a.is_normal() && b.is_normal() {
         return sum_finite(a.parts(), Parts { neg: b_neg, ..b.parts() }, env);
@@ -460,7 +460,7 @@ pub(super) fn pack_parts(p: Parts, env: Env) -> Outcome {
     pack(p.neg, p.exp, (p.sig as u128) << 64, env)
 }
 
-#[inline]
+#[inline(always)]
 fn sum_finite(a: Parts, b: Parts, env: Env) -> Outcome {
     let (big, small) = if (a.exp, a.sig) >= (b.exp, b.sig) { (a, b) } else { (b, a) };
     let distance = (big.exp - small.exp) as u32;
@@ -478,7 +478,7 @@ fn sum_finite(a: Parts, b: Parts, env: Env) -> Outcome {
 }
 
 /// `a · b`.
-#[inline]
+#[inline(always)]
 pub fn mul(a: F80, b: F80, env: Env) -> Outcome {
     if a.is_normal() && b.is_normal() {
         return mul_finite(a.parts(), b.parts(), env);
@@ -502,7 +502,7 @@ fn mul_special(a: F80, b: F80, env: Env) -> Outcome {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn mul_finite(a: Parts, b: Parts, env: Env) -> Outcome {
     let product = a.sig as u128 * b.sig as u128;
     let carry = (product >> 127) as u32;

@@ -143,7 +143,7 @@ pub enum Arith {
 }
 
 impl Arith {
-    #[inline]
+    #[inline(always)]
     fn apply(self, dst: F80, src: F80, env: Env) -> Outcome {
         match self {
             Arith::Add => f80::add(dst, src, env),
@@ -210,13 +210,13 @@ impl Fpu {
     }
 
     /// The contents of ST(i), empty or not.
-    #[inline]
+    #[inline(always)]
     pub fn st(&self, i: u8) -> F80 {
         self.st[self.physical(i)]
     }
 
     /// Writes ST(i) and marks it used.
-    #[inline]
+    #[inline(always)]
     pub fn set_st(&mut self, i: u8, value: F80) {
         let index = self.physical(i);
         self.st[index] = value;
@@ -241,7 +241,7 @@ impl Fpu {
         self.set_st(0, value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn env(&self) -> Env {
         Env::from_control(self.control)
     }
@@ -255,7 +255,7 @@ impl Fpu {
     }
 
     /// Records exceptions and C1. True when the result may be delivered: no unmasked IE, DE or ZE.
-    #[inline]
+    #[inline(always)]
     fn raise(&mut self, flags: u16) -> bool {
         self.status &= !C1;
         if flags == 0 {
@@ -304,7 +304,7 @@ impl Fpu {
     // ---- arithmetic ----
 
     /// `ST(dst) = ST(dst) op ST(src)`, then optionally pops.
-    #[inline]
+    #[inline(always)]
     pub fn arith_st(&mut self, op: Arith, dst: u8, src: u8, pop: bool) {
         if !(self.in_use(dst) && self.in_use(src)) {
             return self.underflow_into(dst, pop);
@@ -314,7 +314,7 @@ impl Fpu {
     }
 
     /// `ST(0) = ST(0) op src` with an operand from memory.
-    #[inline]
+    #[inline(always)]
     pub fn arith(&mut self, op: Arith, src: Operand) {
         if !self.in_use(0) {
             return self.underflow_into(0, false);
@@ -334,7 +334,7 @@ impl Fpu {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, dst: u8, outcome: Outcome, pop: bool) {
         if self.raise(outcome.flags) {
             self.set_st(dst, outcome.value);
@@ -821,8 +821,15 @@ impl Fpu {
     /// Records the instruction for the environment images: opcode (11 bits), code and data pointers.
     #[inline]
     pub fn set_pointers(&mut self, fop: u16, fcs: u16, fip: u64, fds: u16, fdp: u64) {
+        self.set_instruction(fop, fcs, fip);
+        (self.fds, self.fdp) = (fds, fdp);
+    }
+
+    /// Records an instruction without an operand in memory.
+    #[inline]
+    pub fn set_instruction(&mut self, fop: u16, fcs: u16, fip: u64) {
         self.fop = fop & FOP_MASK;
-        (self.fcs, self.fip, self.fds, self.fdp) = (fcs, fip, fds, fdp);
+        (self.fcs, self.fip) = (fcs, fip);
     }
 
     // ---- MMX, which lives in the significands ----
@@ -834,8 +841,9 @@ impl Fpu {
         self.tags = 0xFF;
     }
 
-    /// EMMS: all registers empty.
+    /// EMMS: all registers empty, TOP zero (SDM 3, table 13-1).
     pub fn emms(&mut self) {
+        self.top = 0;
         self.tags = 0;
     }
 

@@ -1,8 +1,9 @@
 //! The host processor's own x87 as oracle: whole register images before and after each instruction.
 //!
 //! FRSTOR loads a state, one instruction runs, FNSAVE (which does not wait) takes the state out again,
-//! so even unmasked exceptions can be compared without a trap. Only Intel processors are trusted with
-//! what the manual leaves undefined; elsewhere the comparison is skipped.
+//! so even unmasked exceptions can be compared without a trap. Intel's processors are the model. AMD's are
+//! asked too, since they agree but for the last bits of the transcendental instructions and for what
+//! [`AMD_DIFFERS`] lists (seen on a Zen 5); other makers' are not.
 #![expect(unsafe_code, reason = "inline assembly is the only way to ask the host's x87")]
 
 use super::*;
@@ -279,6 +280,18 @@ const CASES: &[Case] = cases! {
     None 0 ["fdecstp"] op!(fdecstp);
     None 0 ["ffree st(3)"] op!(ffree, 3, false);
     None 0 [".byte 0xdf, 0xc2"] op!(ffree, 2, true);
+    None 0 ["movq mm2, mm1"] |f: &mut Fpu, _m: &mut Memory| {
+        f.set_mmx(2, f.mmx(1));
+        f.enter_mmx();
+        None
+    };
+    None 0 ["paddb mm7, mm7"] |f: &mut Fpu, _m: &mut Memory| {
+        f.set_mmx(7, (f.mmx(7) & !(0x8080_8080_8080_8080)) << 1);
+        f.enter_mmx();
+        None
+    };
+    None 0 ["movd eax, mm4"] op!(enter_mmx);
+    None 0 ["emms"] op!(emms);
     None 0 ["fninit"] op!(fninit);
     None 0 ["fnclex"] op!(fnclex);
     Integer 0 ["fldcw word ptr [{m}]"] mem!(m, set_control, m32(m) as u16);
@@ -463,9 +476,36 @@ impl Random {
     }
 }
 
-fn is_intel() -> bool {
-    let leaf = std::arch::x86_64::__cpuid(0);
-    leaf.ebx == u32::from_le_bytes(*b"Genu")
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Maker {
+    Intel,
+    Amd,
+    Other,
+}
+
+fn maker() -> Maker {
+    match &std::arch::x86_64::__cpuid(0).ebx.to_le_bytes() {
+        b"Genu" => Maker::Intel,
+        b"Auth" => Maker::Amd,
+        _ => Maker::Other,
+    }
+}
+
+/// Where AMD's processors do something else: instruction, condition, what they do.
+const AMD_DIFFERS: &[(&str, fn(&Fpu) -> bool, &str)] = &[(
+    "fscale ",
+    |fpu| {
+        let scaled = fpu.in_use(1) && fpu.st(1).class() == Class::Zero;
+        scaled && fpu.in_use(0) && fpu.st(0).class() == Class::Denormal && fpu.control & UE == 0
+    },
+    "a denormal scaled by zero underflows if that is unmasked; on Intel's it stays what it is",
+)];
+
+/// Whether the host's answer counts.
+fn comparable(case: &Case, before: &Fpu) -> bool {
+    let differs =
+        |(name, condition, _): &(&str, fn(&Fpu) -> bool, &str)| *name == case.name && condition(before);
+    maker() == Maker::Intel || !AMD_DIFFERS.iter().any(differs)
 }
 
 fn eflags(flags: Option<CompareFlags>) -> u64 {
@@ -531,7 +571,8 @@ impl Seen {
     /// Equal but for the last place of the registers and C1. Next to an end of the exponent range the
     /// last place also decides about OE, UE (with them the adjusted bias) and the tag.
     fn is_near(&self, other: &Seen, ulps: u64) -> bool {
-        let edge = at_edge(self.registers[0]) || at_edge(other.registers[0]);
+        // Instructions that push leave their first result in ST(1).
+        let edge = self.registers[..2].iter().chain(&other.registers[..2]).any(|value| at_edge(*value));
         let differing = self.status ^ other.status;
         if edge && differing & (OE | UE) != 0 {
             return self.ulps_from(other) <= ulps || self.control & other.control & (OE | UE) != OE | UE;
@@ -557,6 +598,9 @@ fn run_case(case: &Case, runs: u64, seed: u64) -> Tally {
     for _ in 0..runs {
         let before = random.state(case.operand);
         let memory = random.memory(case.operand);
+        if !comparable(case, &before) {
+            continue;
+        }
         let image = before.save_image(Format::Protected32);
         let (mut host_memory, mut soft_memory) = (memory, memory);
         let (host_image, host_flags) = (case.host)(&image, &mut host_memory);
@@ -587,7 +631,7 @@ fn runs() -> u64 {
 
 #[test]
 fn every_instruction_matches_the_host() {
-    if !is_intel() && std::env::var("AERO_X87_ANY").is_err() {
+    if maker() == Maker::Other {
         return;
     }
     let mut failed = Vec::new();
@@ -596,8 +640,9 @@ fn every_instruction_matches_the_host() {
         if tally.wrong + tally.one_ulp + tally.c1_only > 0 {
             println!("{}: {tally:?}", case.name);
         }
-        // The host's own error; ours is far smaller.
-        if tally.wrong > 0 || tally.one_ulp > tally.runs / 10 {
+        // The host's own error, and on AMD's the rounding control obeyed where Intel's take sin x = x; ours is
+        // far smaller.
+        if tally.wrong > 0 || tally.one_ulp > tally.runs / if maker() == Maker::Intel { 10 } else { 4 } {
             failed.push(case.name);
         }
     }
@@ -615,7 +660,7 @@ fn wild_image(random: &mut Random) -> Image {
 
 #[test]
 fn restored_images_match_the_host() {
-    if !is_intel() && std::env::var("AERO_X87_ANY").is_err() {
+    if maker() == Maker::Other {
         return;
     }
     let mut random = Random(0x1234_5678_9ABC_DEF1);
@@ -651,7 +696,7 @@ fn host_other_images(image: &Image) -> (FxImage, [u8; 94]) {
 
 #[test]
 fn other_image_formats_match_the_host() {
-    if !is_intel() && std::env::var("AERO_X87_ANY").is_err() {
+    if maker() == Maker::Other {
         return;
     }
     let mut random = Random(0xFEDC_BA98_7654_3211);

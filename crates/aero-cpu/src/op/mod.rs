@@ -90,6 +90,9 @@ impl Op {
 pub trait Ea {
     /// The linear address of `len` bytes, checked against the segment where the mode needs it.
     fn linear(v: &mut Vcpu<'_>, op: &Op, len: u32, write: bool) -> Result<u64, Stop>;
+
+    /// The offset in the segment that gave the linear address `la`.
+    fn offset_of(v: &Vcpu<'_>, op: &Op, la: u64) -> u64;
 }
 
 /// 64-bit addresses without FS or GS.
@@ -116,12 +119,22 @@ impl Ea for Flat64 {
     fn linear(v: &mut Vcpu<'_>, op: &Op, _len: u32, _write: bool) -> Result<u64, Stop> {
         Ok(sum(v, op))
     }
+
+    #[inline(always)]
+    fn offset_of(_v: &Vcpu<'_>, _op: &Op, la: u64) -> u64 {
+        la
+    }
 }
 
 impl Ea for Flat32 {
     #[inline(always)]
     fn linear(v: &mut Vcpu<'_>, op: &Op, _len: u32, _write: bool) -> Result<u64, Stop> {
         Ok(sum(v, op) & 0xffff_ffff)
+    }
+
+    #[inline(always)]
+    fn offset_of(_v: &Vcpu<'_>, _op: &Op, la: u64) -> u64 {
+        la
     }
 }
 
@@ -130,6 +143,11 @@ impl Ea for Any {
     fn linear(v: &mut Vcpu<'_>, op: &Op, len: u32, write: bool) -> Result<u64, Stop> {
         let offset = offset(v, op);
         v.linear(op.segment(), offset, len, write)
+    }
+
+    #[inline]
+    fn offset_of(v: &Vcpu<'_>, op: &Op, _la: u64) -> u64 {
+        offset(v, op)
     }
 }
 
