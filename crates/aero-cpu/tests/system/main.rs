@@ -5,6 +5,7 @@
 mod guest;
 
 mod breakpoints;
+mod contexts;
 mod exceptions;
 mod flow;
 mod integer;
@@ -12,6 +13,7 @@ mod modes;
 mod paging;
 mod privilege;
 mod registers;
+mod rights;
 mod stepping;
 mod strings;
 mod tasks;
