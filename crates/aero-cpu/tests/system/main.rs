@@ -10,6 +10,7 @@ mod exceptions;
 mod flow;
 mod integer;
 mod modes;
+mod msrs;
 mod paging;
 mod privilege;
 mod registers;
