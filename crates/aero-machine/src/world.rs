@@ -313,7 +313,9 @@ impl Bus for World {
 
     fn set_ferr(&mut self, mem: &mut GuestMemory, when: u64, asserted: bool) {
         self.sync(when);
-        self.devices.coprocessor.set_ferr(&mut Cx::new(&mut self.fabric, mem, Dev::Coprocessor.id()), asserted);
+        self.devices
+            .coprocessor
+            .set_ferr(&mut Cx::new(&mut self.fabric, mem, Dev::Coprocessor.id()), asserted);
         self.settle(mem);
     }
 

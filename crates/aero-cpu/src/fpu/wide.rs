@@ -113,7 +113,11 @@ impl Wide {
 
     /// The next smaller magnitude.
     pub fn just_below(self) -> Wide {
-        if self.sig == 1 << 127 { Wide { exp: self.exp - 1, sig: u128::MAX, ..self } } else { Wide { sig: self.sig - 1, ..self } }
+        if self.sig == 1 << 127 {
+            Wide { exp: self.exp - 1, sig: u128::MAX, ..self }
+        } else {
+            Wide { sig: self.sig - 1, ..self }
+        }
     }
 
     /// Multiplies by a power of two.

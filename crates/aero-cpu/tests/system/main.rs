@@ -7,6 +7,7 @@ mod guest;
 mod breakpoints;
 mod contexts;
 mod exceptions;
+mod features;
 mod flow;
 mod integer;
 mod modes;

@@ -48,9 +48,10 @@ const CONTROL: [[u8; 2]; 3] = [[0xd9, 0x23], [0xd9, 0x2b], [0xdd, 0x23]];
 /// Every encoding, the memory forms with `[ebx]`: bytes, and whether it exists.
 fn encodings() -> impl Iterator<Item = ([u8; 2], bool)> {
     (0..8u8).flat_map(|n| {
-        let register = (0..64u8).map(move |k| ([0xd8 + n, 0xc0 + k], UNDEFINED[usize::from(n)] >> k & 1 == 0));
-        let memory = (0..8u8)
-            .map(move |r| ([0xd8 + n, r << 3 | 3], UNDEFINED_MEMORY[usize::from(n)] >> r & 1 == 0));
+        let register =
+            (0..64u8).map(move |k| ([0xd8 + n, 0xc0 + k], UNDEFINED[usize::from(n)] >> k & 1 == 0));
+        let memory =
+            (0..8u8).map(move |r| ([0xd8 + n, r << 3 | 3], UNDEFINED_MEMORY[usize::from(n)] >> r & 1 == 0));
         register.chain(memory)
     })
 }
