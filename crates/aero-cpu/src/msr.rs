@@ -159,6 +159,8 @@ impl Vcpu<'_> {
         let now = self.now();
         let left = value.saturating_sub(self.tsc());
         self.core.lapic.set_tsc_deadline(value, now.saturating_add(nanoseconds(left)));
+        // One that has passed interrupts before the next instruction.
+        self.core.lapic.tick(now);
     }
 
     /// The page of registers comes, goes or moves in front of RAM, so translations of either place are stale.

@@ -128,6 +128,7 @@ const BASE: Features = {
     use Feature::*;
     Features::of(&[
         Fpu,
+        Vme,
         De,
         Pse,
         Tsc,
@@ -168,6 +169,8 @@ pub const WIN7: Model = Model {
     max_leaf: 0x0b,
     features: BASE.and(Features::of(&[
         Feature::Ssse3,
+        Feature::Sse41,
+        Feature::Sse42,
         Feature::Popcnt,
         Feature::Pdpe1gb,
         Feature::Rdtscp,
@@ -185,10 +188,11 @@ pub const CORE2: Model = Model {
     brand: "Aero x86-64 virtual processor (Core 2 class)",
 };
 
-/// All that this processor implements.
+/// All that this processor implements. The signature is Ice Lake's: of several earlier ones Linux believes that their
+/// TSC deadline needs a newer microcode than we claim.
 pub const MAX: Model = Model {
     name: "max",
-    signature: 0x0005_06e3,
+    signature: 0x0006_06a6,
     max_leaf: 0x0d,
     features: Features::of(Feature::ALL).without(Features::of(&[Feature::Hypervisor])),
     brand: "Aero x86-64 virtual processor (everything)",

@@ -97,8 +97,8 @@ pub static TABLE: [Register; 54] = [
     // Locked, with no virtual machine extensions.
     one(0x3a, "IA32_FEATURE_CONTROL", Constant(1)),
     with(Feature::TscAdjust, one(0x3b, "IA32_TSC_ADJUST", Rule::TscAdjust)),
-    run(0x40, 0x4f, "MSR_LASTBRANCH_FROM", Quiet),
-    run(0x60, 0x6f, "MSR_LASTBRANCH_TO", Quiet),
+    run(0x40, 0x47, "MSR_LASTBRANCH_FROM", Quiet),
+    run(0x60, 0x67, "MSR_LASTBRANCH_TO", Quiet),
     one(0x79, "IA32_BIOS_UPDT_TRIG", Quiet),
     one(0x8b, "IA32_BIOS_SIGN_ID", Stored(|m, _| &mut m.microcode_rev, 0, Any)),
     run(0xc1, 0xc2, "IA32_PMC", Quiet),

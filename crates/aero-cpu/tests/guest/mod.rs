@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "moves machines out of guests that are dropped, to other threads")]
 
 use aero_cpu::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
-use aero_cpu::{Bus, Cpu, Exit};
+use aero_cpu::{Bus, Cpu, CpuConfig, Exit};
 use aero_mem::{Gpa, GuestMemory};
 use core::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
@@ -21,13 +21,14 @@ struct Spare(GuestMemory, Cpu);
 unsafe impl Send for Spare {}
 
 /// A machine in power-on state with zeroed memory.
-fn machine() -> (GuestMemory, Cpu) {
+fn machine(config: CpuConfig) -> (GuestMemory, Cpu) {
     let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let Some(Spare(mut mem, mut cpu)) = spare else {
         let mut mem = GuestMemory::new(8 << 20, 1).expect("8 MiB");
-        let cpu = Cpu::new(&mut mem, 0, aero_cpu::CpuConfig::of(&aero_x86::cpuid::MAX));
+        let cpu = Cpu::new(&mut mem, 0, config);
         return (mem, cpu);
     };
+    cpu.core.config = config;
     // What tests write to: everything below the video window, and the frames of large pages.
     mem.write(Gpa(0), &[0; 0xa_0000]).expect("RAM");
     mem.write(Gpa(0x40_0000), &[0; 0x20_0000]).expect("RAM");
@@ -161,6 +162,10 @@ pub struct Board {
     pub input: u32,
     /// Device memory accesses: address, bytes, value written.
     pub device: Vec<(u64, u32, Option<u64>)>,
+    /// Device memory that reads as these bytes, from this address on; all ones elsewhere.
+    pub rom: (u64, Vec<u8>),
+    /// A reset was asked for.
+    pub reset: bool,
     /// What a write to port 0x80 copies into memory.
     pub dma: Option<(u64, Vec<u8>)>,
     /// A write to port 0x81 raises the interrupt line.
@@ -177,7 +182,10 @@ pub struct Board {
 impl Bus for Board {
     fn read_memory(&mut self, _: &mut GuestMemory, _: u64, gpa: u64, len: u32) -> u64 {
         self.device.push((gpa, len, None));
-        u64::MAX
+        let (first, bytes) = &self.rom;
+        let byte =
+            |i: u64| bytes.get(gpa.wrapping_add(i).wrapping_sub(*first) as usize).copied().unwrap_or(0xff);
+        (0..u64::from(len)).fold(0, |value, i| value | u64::from(byte(i)) << (8 * i))
     }
     fn write_memory(&mut self, _: &mut GuestMemory, _: u64, gpa: u64, len: u32, value: u64) {
         self.device.push((gpa, len, Some(value)));
@@ -220,6 +228,9 @@ impl Bus for Board {
         self.attention
     }
     fn send_ipi(&mut self, _: aero_cpu::lapic::Icr) {}
+    fn request_reset(&mut self) {
+        self.reset = true;
+    }
     fn end_of_interrupt(&mut self, _: &mut GuestMemory, _: u64, _: u8) {}
 }
 
@@ -261,7 +272,12 @@ pub fn segment(selector: u16, raw: u64) -> Segment {
 impl Guest {
     /// A guest at CPL 0 in `mode`, interrupts off.
     pub fn new(mode: Mode) -> Self {
-        let (mem, cpu) = machine();
+        Self::with(mode, CpuConfig::of(&aero_x86::cpuid::MAX))
+    }
+
+    /// As [`Guest::new`], with another processor.
+    pub fn with(mode: Mode, config: CpuConfig) -> Self {
+        let (mem, cpu) = machine(config);
         let (mem, mut cpu) = (ManuallyDrop::new(mem), ManuallyDrop::new(cpu));
         cpu.core.lapic.set_virtual_wire();
         let mut g = Self { mem, cpu, board: Board::default(), mode };

@@ -5,13 +5,17 @@
 mod guest;
 
 mod breakpoints;
+mod contexts;
 mod exceptions;
+mod features;
 mod flow;
 mod integer;
 mod modes;
+mod msrs;
 mod paging;
 mod privilege;
 mod registers;
+mod rights;
 mod stepping;
 mod strings;
 mod tasks;

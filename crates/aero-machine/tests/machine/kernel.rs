@@ -444,7 +444,7 @@ impl WallClock for TestClock {
 /// A small machine: 4 MiB, 100 instructions a virtual microsecond.
 pub fn config() -> Config {
     Config {
-        cpu: CpuChoice::default(),
+        cpu: CpuChoice { model: "max".to_owned(), ..CpuChoice::default() },
         hyperv: false,
         memory: 4 << 20,
         clock: ClockConfig::Icount { mips: 100 },
