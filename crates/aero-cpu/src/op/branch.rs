@@ -65,11 +65,13 @@ fn go_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, target: T) -> Result<()
 }
 
 /// JMP rel.
+#[inline(always)]
 pub fn jmp<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     go::<T, LIMITED>(v, op)
 }
 
 /// Jcc rel.
+#[inline(always)]
 pub fn jcc<T: Word, const LIMITED: bool, const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     if v.st.flags.condition::<CC>() { go::<T, LIMITED>(v, op) } else { fall_through(v, op) }
 }
@@ -86,6 +88,7 @@ pub fn jmp_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> 
 }
 
 /// CALL rel.
+#[inline(always)]
 pub fn call<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let back = v.next_rip(op);
     let target = relative::<T>(v, op);
@@ -115,6 +118,7 @@ fn call_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op, target: T) -
 }
 
 /// RET, RET imm16.
+#[inline(always)]
 pub fn ret<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.peek(0)?;
     check_absolute::<T, LIMITED>(v, target)?;
