@@ -5,8 +5,8 @@
 //! chosen by [`Kind`]; all others it calls. Handlers of registers alone cannot fault nor ask for attention, which saves
 //! looking.
 
-use crate::op::alu::{self, Add, And, Cmp, Dec, Inc, Or, Sub, Test, Xor};
-use crate::op::shift::{self, Sar, Shl, Shr};
+use crate::op::alu::{self, Add, And, Cmp, Dec, Inc, Neg, Not, Or, Sub, Test, Xor};
+use crate::op::shift::{self, Rol, Ror, Sar, Shl, Shr};
 use crate::op::{Ea, Flat32, Flat64, Op, Run, branch, data, muldiv, stack};
 use crate::vcpu::{Mode, Stop, Vcpu};
 use crate::word::Word;
@@ -95,14 +95,24 @@ hot! {
         AndRi4 alu::ri::<u32, And>;
         AndRi8 alu::ri::<u64, And>;
         TestRi1 alu::ri::<u8, Test>;
+        OrRi4 alu::ri::<u32, Or>;
+        XorRi4 alu::ri::<u32, Xor>;
         Inc4 alu::unary_r::<u32, Inc>;
         Dec4 alu::unary_r::<u32, Dec>;
+        Neg4 alu::unary_r::<u32, Neg>;
+        Not4 alu::unary_r::<u32, Not>;
         Shl4 shift::shift_r::<u32, Shl, false>;
         Shl8 shift::shift_r::<u64, Shl, false>;
         Shr4 shift::shift_r::<u32, Shr, false>;
         Shr8 shift::shift_r::<u64, Shr, false>;
         Sar4 shift::shift_r::<u32, Sar, false>;
+        Sar8 shift::shift_r::<u64, Sar, false>;
+        Rol4 shift::shift_r::<u32, Rol, false>;
+        Ror4 shift::shift_r::<u32, Ror, false>;
+        ShlCl4 shift::shift_r::<u32, Shl, true>;
+        ShrCl4 shift::shift_r::<u32, Shr, true>;
         Imul4 muldiv::imul_rr::<u32>;
+        Imul8 muldiv::imul_rr::<u64>;
     }
     others {
         Load1 data::mov_rm::<u8, M>;
@@ -120,6 +130,10 @@ hot! {
         StoreI8 data::mov_mi::<u64, M>;
         AddRm4 alu::rm::<u32, M, Add>;
         AddRm8 alu::rm::<u64, M, Add>;
+        SubRm4 alu::rm::<u32, M, Sub>;
+        SubRm8 alu::rm::<u64, M, Sub>;
+        AndRm4 alu::rm::<u32, M, And>;
+        OrRm4 alu::rm::<u32, M, Or>;
         XorRm4 alu::rm::<u32, M, Xor>;
         CmpRm4 alu::rm::<u32, M, Cmp>;
         CmpRm8 alu::rm::<u64, M, Cmp>;
@@ -127,11 +141,23 @@ hot! {
         CmpMi4 alu::mi::<u32, M, Cmp>;
         CmpMr4 alu::mr::<u32, M, Cmp>;
         CmpMr8 alu::mr::<u64, M, Cmp>;
+        AddMr4 alu::mr::<u32, M, Add>;
+        AddMr8 alu::mr::<u64, M, Add>;
+        SubMr4 alu::mr::<u32, M, Sub>;
+        AddMi4 alu::mi::<u32, M, Add>;
+        AddMi8 alu::mi::<u64, M, Add>;
+        SubMi4 alu::mi::<u32, M, Sub>;
+        CmpMi8 alu::mi::<u64, M, Cmp>;
+        TestMi1 alu::mi::<u8, M, Test>;
         Push stack::push_r::<N>;
         Pop stack::pop_r::<N>;
         Call branch::call::<N, false>;
         Ret branch::ret::<N, false>;
         Jmp branch::jmp::<N, false>;
+        JmpR branch::jmp_r::<N, false>;
+        JmpM branch::jmp_m::<N, M, false>;
+        CallR branch::call_r::<N, false>;
+        CallM branch::call_m::<N, M, false>;
         Jb branch::jcc::<N, false, 2>;
         Jae branch::jcc::<N, false, 3>;
         Je branch::jcc::<N, false, 4>;
