@@ -21,6 +21,7 @@ pub mod exception;
 pub mod exec;
 pub mod flags;
 pub mod fpu;
+mod hot;
 pub mod hyperv;
 pub mod interrupt;
 pub mod lapic;
