@@ -8,6 +8,7 @@
 
 use super::*;
 use std::arch::asm;
+use std::sync::LazyLock;
 
 type Image = [u8; 108];
 type Memory = [u8; 16];
@@ -484,22 +485,31 @@ enum Maker {
 }
 
 fn maker() -> Maker {
-    match &std::arch::x86_64::__cpuid(0).ebx.to_le_bytes() {
-        b"Genu" => Maker::Intel,
-        b"Auth" => Maker::Amd,
-        _ => Maker::Other,
-    }
+    // Under a hypervisor CPUID takes longer than a case.
+    static MAKER: LazyLock<Maker> =
+        LazyLock::new(|| match &std::arch::x86_64::__cpuid(0).ebx.to_le_bytes() {
+            b"Genu" => Maker::Intel,
+            b"Auth" => Maker::Amd,
+            _ => Maker::Other,
+        });
+    *MAKER
 }
 
 /// Where AMD's processors do something else: instruction, condition, what they do.
-const AMD_DIFFERS: &[(&str, fn(&Fpu) -> bool, &str)] = &[(
-    "fscale ",
-    |fpu| {
-        let scaled = fpu.in_use(1) && fpu.st(1).class() == Class::Zero;
-        scaled && fpu.in_use(0) && fpu.st(0).class() == Class::Denormal && fpu.control & UE == 0
-    },
-    "a denormal scaled by zero underflows if that is unmasked; on Intel's it stays what it is",
-)];
+const AMD_DIFFERS: &[(&str, fn(&Fpu) -> bool, &str)] = &[
+    (
+        "fscale ",
+        |fpu| underflows_unmasked(fpu, Class::Zero),
+        "a denormal scaled by zero underflows if that is unmasked; on Intel's it stays what it is",
+    ),
+    ("fprem ", |fpu| underflows_unmasked(fpu, Class::Infinity), "so does the remainder by infinity"),
+    ("fprem1 ", |fpu| underflows_unmasked(fpu, Class::Infinity), "so does the remainder by infinity"),
+];
+
+fn underflows_unmasked(fpu: &Fpu, second: Class) -> bool {
+    let pair = fpu.in_use(0) && fpu.st(0).class() == Class::Denormal && fpu.in_use(1);
+    pair && fpu.st(1).class() == second && fpu.control & UE == 0
+}
 
 /// Whether the host's answer counts.
 fn comparable(case: &Case, before: &Fpu) -> bool {
