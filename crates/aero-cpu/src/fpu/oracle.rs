@@ -495,15 +495,20 @@ fn maker() -> Maker {
     *MAKER
 }
 
-/// Where AMD's processors do something else: instruction, condition, what they do.
-const AMD_DIFFERS: &[(&str, fn(&Fpu) -> bool, &str)] = &[
-    (
-        "fscale ",
-        |fpu| underflows_unmasked(fpu, Class::Zero),
-        "a denormal scaled by zero underflows if that is unmasked; on Intel's it stays what it is",
-    ),
-    ("fprem ", |fpu| underflows_unmasked(fpu, Class::Infinity), "so does the remainder by infinity"),
-    ("fprem1 ", |fpu| underflows_unmasked(fpu, Class::Infinity), "so does the remainder by infinity"),
+/// Something that AMD's processors do otherwise.
+struct Difference {
+    /// The case's name.
+    instruction: &'static str,
+    /// The states in which they do.
+    applies: fn(&Fpu) -> bool,
+}
+
+/// A denormal that comes back as it is, scaled by zero or divided by infinity: AMD's processors underflow when that is
+/// unmasked, Intel's do not.
+const AMD_DIFFERS: &[Difference] = &[
+    Difference { instruction: "fscale ", applies: |fpu| underflows_unmasked(fpu, Class::Zero) },
+    Difference { instruction: "fprem ", applies: |fpu| underflows_unmasked(fpu, Class::Infinity) },
+    Difference { instruction: "fprem1 ", applies: |fpu| underflows_unmasked(fpu, Class::Infinity) },
 ];
 
 fn underflows_unmasked(fpu: &Fpu, second: Class) -> bool {
@@ -513,8 +518,7 @@ fn underflows_unmasked(fpu: &Fpu, second: Class) -> bool {
 
 /// Whether the host's answer counts.
 fn comparable(case: &Case, before: &Fpu) -> bool {
-    let differs =
-        |(name, condition, _): &(&str, fn(&Fpu) -> bool, &str)| *name == case.name && condition(before);
+    let differs = |d: &Difference| d.instruction == case.name && (d.applies)(before);
     maker() == Maker::Intel || !AMD_DIFFERS.iter().any(differs)
 }
 
