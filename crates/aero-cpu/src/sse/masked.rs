@@ -110,21 +110,20 @@ fn gather<const INDEX: usize, const SIZE: usize>(v: &mut Vcpu<'_>, op: &Op) -> R
     let imm = op.imm as u8;
     let count = usize::from(imm & !TO_YMM);
     let mask_register = Pack::of(op).first;
-    let before = v.vector(mask_register);
-    let (mut result, mut mask) = (v.vector(op.dst), before);
+    let (mut result, mut mask) = (v.vector(op.dst), v.vector(mask_register));
     let indices = v.vector(op.index);
-    for i in (0..count).filter(|i| chosen::<SIZE>(&before, *i)) {
-        match gather_one::<INDEX, SIZE>(v, op, &indices, i) {
-            Ok(loaded) => {
-                set_value::<SIZE>(&mut result, i, loaded);
-                set_value::<SIZE>(&mut mask, i, 0);
-            }
-            Err(stop) => {
-                v.set_vector::<VEX256>(op.dst, result);
-                v.set_vector::<VEX256>(mask_register, mask);
-                return Err(stop);
+    for i in 0..count {
+        if chosen::<SIZE>(&mask, i) {
+            match gather_one::<INDEX, SIZE>(v, op, &indices, i) {
+                Ok(loaded) => set_value::<SIZE>(&mut result, i, loaded),
+                Err(stop) => {
+                    v.set_vector::<VEX256>(op.dst, result);
+                    v.set_vector::<VEX256>(mask_register, mask);
+                    return Err(stop);
+                }
             }
         }
+        set_value::<SIZE>(&mut mask, i, 0);
     }
     if imm & TO_YMM == 0 {
         result[1] = [0; 2];
