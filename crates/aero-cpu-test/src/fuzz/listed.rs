@@ -40,6 +40,14 @@ pub struct Rule {
 
 use Mnemonic as M;
 
+/// The rule that is tried by running a case again.
+const CONTEXT_SWITCH: &str = "context-switch";
+
+/// The number of the rule about context switches, if `insn` is one of its instructions.
+pub fn may_be_interrupted(insn: &Instruction) -> Option<usize> {
+    RULES.iter().position(|r| r.name == CONTEXT_SWITCH && r.mnemonics.contains(&insn.mnemonic()))
+}
+
 /// The list.
 pub const RULES: &[Rule] = &[
     Rule {
@@ -132,13 +140,13 @@ pub const RULES: &[Rule] = &[
     Rule {
         name: "transcendental",
         mnemonics: &[M::Fsin, M::Fcos, M::Fsincos, M::Fptan, M::Fpatan, M::F2xm1, M::Fyl2x, M::Fyl2xp1],
-        what: "results by one unit in the last place, and C1, which tells how the result was rounded",
+        what: "results by one unit in the last place, C1, which tells how the result was rounded, and UE",
         covers: |_, d| match d.field {
             Field::St(_) => places_apart(d.native, d.ours) <= 1,
-            Field::Fsw => changed(d) & !0x200 == 0,
+            Field::Fsw => changed(d) & !0x210 == 0,
             _ => false,
         },
-        reason: "within one unit in the last place of the exact value",
+        reason: "within one unit in the last place of the exact value, which decides about underflow too",
         section: "SDM vol. 1, 8.3.10",
     },
     Rule {
@@ -186,12 +194,21 @@ pub const RULES: &[Rule] = &[
         section: "SDM vol. 3A, 6.9",
     },
     Rule {
-        name: "xrstor-footprint",
-        mnemonics: &[M::Xrstor, M::Xrstor64],
-        what: "#PF of components that are not restored",
+        name: "xsave-footprint",
+        mnemonics: &[
+            M::Xrstor,
+            M::Xrstor64,
+            M::Xsave,
+            M::Xsave64,
+            M::Xsavec,
+            M::Xsavec64,
+            M::Xsaveopt,
+            M::Xsaveopt64,
+        ],
+        what: "#PF of components that are neither saved nor restored",
         covers: |e, _| vector(e.native.0) == Some(14) && !is_fault(e.ours.0),
-        reason: "AMD touches the whole area; Intel's manual names the bytes that are read",
-        section: "SDM vol. 1, 13.8",
+        reason: "AMD touches the whole area; Intel's manual names the bytes that are used",
+        section: "SDM vol. 1, 13.7 to 13.10",
     },
     Rule {
         name: "gather-progress",
@@ -508,6 +525,14 @@ pub const RULES: &[Rule] = &[
         covers: |e, _| vector(e.native.0) == Some(14) && e.insn.op0_register().is_segment_register(),
         reason: "AMD reads the whole stack slot, Intel the selector",
         section: "SDM vol. 2B, POP",
+    },
+    Rule {
+        name: CONTEXT_SWITCH,
+        mnemonics: &[M::Fnstenv, M::Fnsave],
+        what: "the pointers in the image, if the same case passes when it is run again",
+        covers: |_, _| false,
+        reason: "a switch to another process between the case's start and its instruction clears them on AMD's processors",
+        section: "Linux, X86_BUG_FXSAVE_LEAK",
     },
     Rule {
         name: "host-hangs",

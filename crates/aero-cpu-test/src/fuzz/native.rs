@@ -180,9 +180,12 @@ aero_fuzz_exit:
 aero_fuzz_signal:
     cmp edi, {alarm}
     jne 5f
+    cmp qword ptr [{base} + {running}], 0
+    je 6f
     inc qword ptr [{base} + {ticks}]
     cmp qword ptr [{base} + {ticks}], {patience}
     jae 5f
+6:
     ret
 5:
     push 2
