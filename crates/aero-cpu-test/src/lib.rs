@@ -5,7 +5,6 @@
 //! | [`fuzz`] | the host's own processor | what user mode can run: every form, random operands |
 //! | [`system`] | Bochs and QEMU, on generated ROMs | what user mode cannot: modes, gates, paging, tasks |
 //! | [`vectors`] | recordings of real processors | single instructions, as published test sets hold them |
-
 //!
 //! [`bytes`] compares with nothing: arbitrary bytes as a program must neither panic nor hang.
 

@@ -749,7 +749,7 @@ fn random_selector(rng: &mut Rng) -> u16 {
     match rng.below(8) {
         0 => rng.next() as u16,
         1 => rng.below(4) as u16,
-        2 => rng.below(0x20) as u16 * 8 | 3,
+        2 => (rng.below(0x20) as u16) << 3 | 3,
         _ => rng.pick(&[
             selector::CODE32,
             selector::DATA,
