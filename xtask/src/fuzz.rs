@@ -42,7 +42,13 @@ pub fn run(args: &[String]) -> Result<()> {
         .arg("--")
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .args(["-timeout=20", "-max_len=4096", "-rss_limit_mb=4096", "-print_final_stats=1"]);
+        .args([
+            "-timeout=20",
+            "-max_len=4096",
+            "-len_control=10",
+            "-rss_limit_mb=4096",
+            "-print_final_stats=1",
+        ]);
     commands::run(&mut command)?;
     println!("no input broke the processor in {seconds} seconds");
     Ok(())
