@@ -28,7 +28,8 @@ pub fn needs(scope: Scope) -> Vec<Need> {
     needs
 }
 
-/// What the tests run: a browser, and the compiler that judges the firmware's ACPI tables.
+/// What the tests run: a browser, the compiler that judges the firmware's ACPI tables, and the assembler of the
+/// bare-metal images.
 fn packages() -> Vec<&'static str> {
     let mut packages = Vec::new();
     if std::env::var_os("AERO_CHROMIUM").is_none() && commands::find("chromium").is_none() {
@@ -36,6 +37,9 @@ fn packages() -> Vec<&'static str> {
     }
     if commands::find("iasl").is_none() {
         packages.push("acpica-tools");
+    }
+    if commands::find("nasm").is_none() {
+        packages.push("nasm");
     }
     packages
 }
