@@ -140,7 +140,7 @@ impl Vcpu<'_> {
         if page & spec::ENABLE == 0 || !self.core.config.hyperv {
             return;
         }
-        let scaled = (u128::from(self.tsc()) * u128::from(SCALE) >> 64) as u64;
+        let scaled = ((u128::from(self.tsc()) * u128::from(SCALE)) >> 64) as u64;
         let offset = (self.now() / 100).wrapping_sub(scaled);
         let mut bytes = [0; 24];
         bytes[0] = 1;

@@ -45,7 +45,12 @@ mod valid {
     /// Base (even) and mask (odd) of a variable range.
     pub fn variable_range(n: u32, value: u64) -> bool {
         let address = value >> PHYSICAL_BITS == 0;
-        address && if n % 2 == 0 { value & 0xf00 == 0 && range_type(value as u8) } else { value & 0x7ff == 0 }
+        address
+            && if n.is_multiple_of(2) {
+                value & 0xf00 == 0 && range_type(value as u8)
+            } else {
+                value & 0x7ff == 0
+            }
     }
 
     /// IA32_MCG_CTL: everything on, or off.
