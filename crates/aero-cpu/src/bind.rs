@@ -5,6 +5,7 @@
 //! to `base`, `index`, `sib` and `disp`. The tables below pick a handler by mnemonic and operand kinds; what they do not
 //! know is #UD.
 
+use crate::hot;
 use crate::op::alu::{self, Adc, Add, And, Binary, Cmp, Dec, Inc, Neg, Not, Or, Sbb, Sub, Test, Unary, Xor};
 use crate::op::shift::{self, Rcl, Rcr, Rol, Ror, Sar, Shift, Shl, Shr};
 use crate::op::string::{self, Cmps, Ins, Lods, Movs, Outs, Scas, Step, Stos};
@@ -120,28 +121,39 @@ macro_rules! by_condition {
 
 /// Whether an instruction has a handler. What has none is #UD, so this is what the processor implements.
 pub fn handles(insn: &Insn, mode: Mode) -> bool {
-    let mut op = template(insn, 0, 0);
+    let mut op = template(insn, 0);
     choose(insn, mode, ea_kind(insn, mode), &mut op).is_some()
 }
 
-/// Makes the `n`th instruction of a block out of what the decoder found `start` bytes into it.
-pub fn bind(decoded: Result<Insn, DecodeError>, mode: Mode, n: u8, start: u16) -> Bound {
+/// Makes an instruction of a block out of what the decoder found `start` bytes into it.
+pub fn bind(decoded: Result<Insn, DecodeError>, mode: Mode, start: u16) -> Bound {
     let insn = match decoded {
         Ok(insn) => insn,
-        Err(error) => return undefined(error, n, start),
+        Err(error) => return undefined(error, start),
     };
     let ea = ea_kind(&insn, mode);
-    let mut op = template(&insn, n, start);
+    let mut op = template(&insn, start);
     let (run, ends) = choose(&insn, mode, ea, &mut op).unwrap_or((branch::undefined, true));
-    Bound { op: Op { run, ..op }, len: insn.len, ends }
+    Bound { op: Op { run, kind: hot::kind(run, mode), ..op }, len: insn.len, ends }
 }
 
-fn undefined(error: DecodeError, n: u8, start: u16) -> Bound {
+fn undefined(error: DecodeError, start: u16) -> Bound {
     let run = match error {
         DecodeError::Invalid => branch::undefined,
         DecodeError::Truncated => branch::too_long,
     };
-    let op = Op { run, imm: 0, disp: 0, dst: 0, src: 0, base: 16, index: 16, sib: 0, n, end: start + 1 };
+    let op = Op {
+        run,
+        imm: 0,
+        disp: 0,
+        dst: 0,
+        src: 0,
+        base: 16,
+        index: 16,
+        sib: 0,
+        kind: hot::Kind::Called,
+        end: start + 1,
+    };
     Bound { op, len: 1, ends: true }
 }
 
@@ -154,7 +166,7 @@ fn ea_kind(insn: &Insn, mode: Mode) -> EaKind {
     }
 }
 
-fn template(insn: &Insn, n: u8, start: u16) -> Op {
+fn template(insn: &Insn, start: u16) -> Op {
     let relative = insn.mem.base == aero_x86::slot::BLOCK;
     let string = insn.operands[..insn.count.into()].contains(&Operand::Implied);
     let segment = if string { insn.string_segment } else { insn.mem.segment };
@@ -167,7 +179,7 @@ fn template(insn: &Insn, n: u8, start: u16) -> Op {
         base: insn.mem.base,
         index: insn.mem.index,
         sib: insn.mem.scale | segment << 2 | (insn.address_size.trailing_zeros() as u8 - 1) << 5,
-        n,
+        kind: hot::Kind::Called,
         end: start + u16::from(insn.len),
     }
 }

@@ -10,6 +10,7 @@
 
 use crate::access::Place;
 use crate::bind::bind;
+use crate::hot::Kind;
 use crate::op::{Op, branch};
 use crate::tlb::Tlb;
 use crate::vcpu::{Mode, Stop, Vcpu};
@@ -52,8 +53,18 @@ const FETCH_ENTRIES: usize = 256;
 const NO_FETCH: FetchEntry = FetchEntry { page: 0, key: u64::MAX, host: 0 };
 
 /// The first op of the cache: an instruction that lies outside RAM is put here to be run once.
-const UNCACHED: Op =
-    Op { run: branch::undefined, imm: 0, disp: 0, dst: 0, src: 0, base: 0, index: 0, sib: 0, n: 0, end: 1 };
+const UNCACHED: Op = Op {
+    run: branch::undefined,
+    imm: 0,
+    disp: 0,
+    dst: 0,
+    src: 0,
+    base: 0,
+    index: 0,
+    sib: 0,
+    kind: Kind::Called,
+    end: 1,
+};
 
 const NO_ENTRY: JumpEntry = JumpEntry { la: 0, key: u64::MAX, block: Block { start: 0, len: 0 } };
 
@@ -88,7 +99,7 @@ impl Default for BlockCache {
 /// What a jump cache entry must match besides the linear address.
 #[inline(always)]
 fn jump_key(v: &Vcpu<'_>) -> u64 {
-    u64::from(v.tlb.generation) << 8 | u64::from(v.st.cpl == 3) << 4 | u64::from(v.mode.key())
+    u64::from(v.tlb.generation) << 8 | v.mode_key
 }
 
 #[inline(always)]
@@ -166,7 +177,7 @@ impl BlockCache {
             v.fetch_bytes(second, &mut bytes[in_page..]);
             decoded = decode(&bytes, v.mode.code, features);
         }
-        self.ops[0] = bind(decoded, v.mode, 0, 0).op;
+        self.ops[0] = bind(decoded, v.mode, 0).op;
         Ok(Block { start: 0, len: 1 })
     }
 
@@ -207,8 +218,7 @@ impl BlockCache {
                 Err(DecodeError::Truncated) if have < MAX_LEN => break,
                 other => other,
             };
-            let n = (self.ops.len() - start) as u8;
-            let bound = bind(decoded, mode, n, end as u16);
+            let bound = bind(decoded, mode, end as u16);
             end += u32::from(bound.len);
             self.ops.push(bound.op);
             if bound.ends {
@@ -247,7 +257,8 @@ impl BlockCache {
         for page in &pages {
             for key in self.by_page.remove(page).unwrap_or_default() {
                 if let Some(entry) = self.by_place.remove(&key) {
-                    self.ops[entry.block.start as usize].run = branch::stale;
+                    let first = &mut self.ops[entry.block.start as usize];
+                    (first.run, first.kind) = (branch::stale, Kind::Called);
                 }
             }
         }

@@ -5,14 +5,15 @@
 use crate::block::BlockCache;
 use crate::debug::{Watch, dr6};
 use crate::exception::{Exception, Vector};
+use crate::hot::{self, Left};
 use crate::lapic::LocalApic;
-use crate::op::Op;
 use crate::op::random::Generator;
+use crate::op::{Flat32, Flat64, Op};
 use crate::state::{CpuState, Segment, eflags, seg};
 use crate::tlb::Tlb;
 use crate::vcpu::{Bus, Core, Counters, CpuConfig, Shadow, Stop, Vcpu, mode_of};
 use aero_mem::GuestMemory;
-use aero_x86::slot;
+use aero_x86::{CodeSize, slot};
 
 /// Why [`Cpu::run`] came back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,6 +130,7 @@ impl Cpu {
             delivered: false,
             stepping: false,
             mode: mode_of(st),
+            mode_key: 0,
             st,
             tlb: &mut self.tlb,
             core: &mut self.core,
@@ -258,7 +260,13 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     }
     let block = cache.block_at(v, v.st.rip)?;
     let ops = cache.ops(block);
-    execute(v, &ops[..ops.len().min(v.st.budget as usize)])
+    let ops = &ops[..ops.len().min(v.st.budget as usize)];
+    let rip = enter(v, ops);
+    let left = match v.mode.code {
+        CodeSize::B64 => hot::run::<Flat64, u64>(v, ops),
+        _ => hot::run::<Flat32, u32>(v, ops),
+    };
+    finish(v, ops, rip, left)
 }
 
 /// As [`dispatch`], for code in a segment with a limit.
@@ -327,39 +335,53 @@ fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
 }
 
 /// Runs `ops` from RIP and leaves RIP and the budget exact, whatever happens. A fault is pending in `Err(Fault)`.
-#[inline(always)]
 fn execute(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<(), Stop> {
+    let rip = enter(v, ops);
+    let mut left = None;
+    for (n, op) in ops.iter().enumerate() {
+        v.at = n as u8;
+        let done = (op.run)(v, op);
+        if done.is_err() || v.attention {
+            left = Some((op, done));
+            break;
+        }
+    }
+    finish(v, ops, rip, left)
+}
+
+/// Charges `ops` to the budget and gives RIP, where they begin.
+#[inline(always)]
+fn enter(v: &mut Vcpu<'_>, ops: &[Op]) -> u64 {
     let rip = v.st.rip;
     v.st.set_gpr(slot::BLOCK, rip);
     v.charged = ops.len() as u32;
     v.st.budget -= ops.len() as i64;
-    for op in ops {
-        v.at = op.n;
-        match (op.run)(v, op) {
-            Ok(()) => {
-                if v.attention {
-                    return leave(v, ops, op, rip, Ok(()));
-                }
-            }
-            Err(Stop::Branch) => {
-                v.charged = 0;
-                v.at = 0;
-                return Ok(());
-            }
-            Err(stop) => return leave(v, ops, op, rip, Err(stop)),
-        }
+    rip
+}
+
+/// What follows a block that began at `rip`: its last instruction has set RIP, or it ran to its end, or it was left.
+#[inline(always)]
+fn finish(v: &mut Vcpu<'_>, ops: &[Op], rip: u64, left: Option<Left<'_>>) -> Result<(), Stop> {
+    match left {
+        Some((_, Err(Stop::Branch))) => {}
+        None => v.st.rip = rip.wrapping_add(u64::from(ops[ops.len() - 1].end)) & v.rip_mask(),
+        Some((op, how)) => return leave(v, ops, op, rip, how),
     }
-    v.st.rip = rip.wrapping_add(u64::from(ops[ops.len() - 1].end)) & v.rip_mask();
     v.charged = 0;
     v.at = 0;
     Ok(())
+}
+
+/// The place of `op` in its block.
+fn position(ops: &[Op], op: &Op) -> usize {
+    (core::ptr::from_ref(op).addr() - ops.as_ptr().addr()) / size_of::<Op>()
 }
 
 /// Leaves a block early: gives back what did not run and points RIP at the instruction that is next.
 #[cold]
 #[inline(never)]
 fn leave(v: &mut Vcpu<'_>, ops: &[Op], op: &Op, rip: u64, how: Result<(), Stop>) -> Result<(), Stop> {
-    let n = usize::from(op.n);
+    let n = position(ops, op);
     let start = if n == 0 { 0 } else { ops[n - 1].end };
     if how == Err(Stop::FaultAfter) {
         v.st.budget += (ops.len() - n - 1) as i64;

@@ -211,6 +211,8 @@ pub struct Vcpu<'a> {
     pub(crate) stepping: bool,
     /// The mode that blocks are decoded for.
     pub(crate) mode: Mode,
+    /// The mode and whether this is CPL 3, as a number.
+    pub(crate) mode_key: u64,
     pub(crate) tlb: &'a mut Tlb,
     pub(crate) core: &'a mut Core,
     pub(crate) mem: &'a mut GuestMemory,
@@ -353,6 +355,7 @@ impl Vcpu<'_> {
     /// Re-derives what depends on CR0, EFER, CS, SS, DS, ES and the CPL. Call after changing any of them.
     pub(crate) fn update_mode(&mut self) {
         self.mode = mode_of(self.st);
+        self.mode_key = u64::from(self.mode.key()) | u64::from(self.st.cpl == 3) << 4;
         (self.tlb_read, self.tlb_write) = self.tlb.tables(self.st.cpl == 3);
     }
 

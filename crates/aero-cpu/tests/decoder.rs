@@ -11,15 +11,6 @@ use std::collections::BTreeSet;
 /// What belongs to features that no model has (VMX, SVM, SGX, CET, TSX, AVX-512 and so on) does not decode at all.
 const UNDEFINED: [Mnemonic; 4] = [Mnemonic::Ud0, Mnemonic::Ud1, Mnemonic::Ud2, Mnemonic::Rsm];
 
-/// Features of the `max` model whose instructions are still to come.
-const TO_COME: &[Feature] = {
-    use Feature::*;
-    &[
-        Sse41, Sse42, Aes, Pclmulqdq, Sha, Avx, Avx2, Fma, F16c, Xsave, Xsaveopt, Xsavec, Xsaves, Pku,
-        Fsgsbase, Smap, Invpcid,
-    ]
-};
-
 /// Legacy prefixes before the opcode: mandatory ones alone and with others.
 const PREFIXES: [&[u8]; 12] = [
     &[],
@@ -72,7 +63,7 @@ fn heads(size: CodeSize) -> Vec<Vec<u8>> {
 
 /// What decodes and has no handler.
 fn missing(model: &Model) -> BTreeSet<String> {
-    let features = model.features.without(Features::of(TO_COME));
+    let features = model.features;
     let mut missing = BTreeSet::new();
     for size in [CodeSize::B16, CodeSize::B32, CodeSize::B64] {
         for (head, modrm) in heads(size).iter().flat_map(|h| (0..=255).map(move |m| (h, m))) {

@@ -113,6 +113,7 @@ impl Unary for Not {
 }
 
 /// `op reg, reg`.
+#[inline(always)]
 pub fn rr<T: Word, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let (r, flags) = O::apply::<T>(v.st.flags, v.st.reg(op.dst), v.st.reg(op.src));
     v.st.flags = flags;
@@ -123,6 +124,7 @@ pub fn rr<T: Word, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// `op reg, imm`.
+#[inline(always)]
 pub fn ri<T: Word, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let (r, flags) = O::apply::<T>(v.st.flags, v.st.reg(op.dst), T::trunc(op.imm));
     v.st.flags = flags;
@@ -133,6 +135,7 @@ pub fn ri<T: Word, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// `op reg, mem`.
+#[inline(always)]
 pub fn rm<T: Word, M: Ea, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let b: T = v.load_ea::<T, M>(op)?;
     let (r, flags) = O::apply::<T>(v.st.flags, v.st.reg(op.dst), b);
@@ -159,17 +162,20 @@ fn on_memory<T: Word, M: Ea, O: Binary>(v: &mut Vcpu<'_>, op: &Op, b: T) -> Resu
 }
 
 /// `op mem, reg`.
+#[inline(always)]
 pub fn mr<T: Word, M: Ea, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let b = v.st.reg(op.src);
     on_memory::<T, M, O>(v, op, b)
 }
 
 /// `op mem, imm`.
+#[inline(always)]
 pub fn mi<T: Word, M: Ea, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     on_memory::<T, M, O>(v, op, T::trunc(op.imm))
 }
 
 /// `op reg`.
+#[inline(always)]
 pub fn unary_r<T: Word, O: Unary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let (r, flags) = O::apply::<T>(v.st.flags, v.st.reg(op.dst));
     v.st.flags = flags;

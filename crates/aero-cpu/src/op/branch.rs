@@ -65,27 +65,32 @@ fn go_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, target: T) -> Result<()
 }
 
 /// JMP rel.
+#[inline(always)]
 pub fn jmp<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     go::<T, LIMITED>(v, op)
 }
 
 /// Jcc rel.
+#[inline(always)]
 pub fn jcc<T: Word, const LIMITED: bool, const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     if v.st.flags.condition::<CC>() { go::<T, LIMITED>(v, op) } else { fall_through(v, op) }
 }
 
 /// `jmp reg`.
+#[inline(always)]
 pub fn jmp_r<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     go_to::<T, LIMITED>(v, v.st.reg(op.dst))
 }
 
 /// `jmp mem`.
+#[inline(always)]
 pub fn jmp_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.load_ea::<T, M>(op)?;
     go_to::<T, LIMITED>(v, target)
 }
 
 /// CALL rel.
+#[inline(always)]
 pub fn call<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let back = v.next_rip(op);
     let target = relative::<T>(v, op);
@@ -96,16 +101,19 @@ pub fn call<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(
 }
 
 /// `call reg`.
+#[inline(always)]
 pub fn call_r<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     call_to::<T, LIMITED>(v, op, v.st.reg(op.dst))
 }
 
 /// `call mem`.
+#[inline(always)]
 pub fn call_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.load_ea::<T, M>(op)?;
     call_to::<T, LIMITED>(v, op, target)
 }
 
+#[inline(always)]
 fn call_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op, target: T) -> Result<(), Stop> {
     check_absolute::<T, LIMITED>(v, target)?;
     let back = v.next_rip(op);
@@ -115,6 +123,7 @@ fn call_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op, target: T) -
 }
 
 /// RET, RET imm16.
+#[inline(always)]
 pub fn ret<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let target: T = v.peek(0)?;
     check_absolute::<T, LIMITED>(v, target)?;

@@ -7,6 +7,7 @@ use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;
 
 /// `mov reg, reg`.
+#[inline(always)]
 pub fn mov_rr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let value: T = v.st.reg(op.src);
     v.st.set_reg(op.dst, value);
@@ -14,12 +15,14 @@ pub fn mov_rr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// `mov reg, imm`.
+#[inline(always)]
 pub fn mov_ri<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.st.set_reg(op.dst, T::trunc(op.imm));
     Ok(())
 }
 
 /// `mov reg, mem`.
+#[inline(always)]
 pub fn mov_rm<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let value: T = v.load_ea::<T, M>(op)?;
     v.st.set_reg(op.dst, value);
@@ -27,16 +30,19 @@ pub fn mov_rm<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// `mov mem, reg`.
+#[inline(always)]
 pub fn mov_mr<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.store_ea::<T, M>(op, v.st.reg(op.src))
 }
 
 /// `mov mem, imm`.
+#[inline(always)]
 pub fn mov_mi<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.store_ea::<T, M>(op, T::trunc(op.imm))
 }
 
 /// MOVZX, MOVSX, MOVSXD between registers.
+#[inline(always)]
 pub fn extend_rr<D: Word, S: Word, const SIGNED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let s: S = v.st.reg(op.src);
     v.st.set_reg(op.dst, D::trunc(if SIGNED { s.sext() } else { s.zext() }));
@@ -44,6 +50,7 @@ pub fn extend_rr<D: Word, S: Word, const SIGNED: bool>(v: &mut Vcpu<'_>, op: &Op
 }
 
 /// MOVZX, MOVSX, MOVSXD from memory.
+#[inline(always)]
 pub fn extend_rm<D: Word, M: Ea, S: Word, const SIGNED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let s: S = v.load_ea::<S, M>(op)?;
     v.st.set_reg(op.dst, D::trunc(if SIGNED { s.sext() } else { s.zext() }));
@@ -51,6 +58,7 @@ pub fn extend_rm<D: Word, M: Ea, S: Word, const SIGNED: bool>(v: &mut Vcpu<'_>, 
 }
 
 /// LEA.
+#[inline(always)]
 pub fn lea<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let at = offset(v, op);
     v.st.set_reg(op.dst, T::trunc(at));
@@ -58,6 +66,7 @@ pub fn lea<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// LEA of 64-bit addresses.
+#[inline(always)]
 pub fn lea64(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let at = super::sum(v, op);
     v.st.set_reg(op.dst, at);

@@ -19,6 +19,7 @@ pub mod stack;
 pub mod string;
 pub mod system;
 
+use crate::hot::Kind;
 use crate::state::{Segment, seg};
 use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;
@@ -46,8 +47,8 @@ pub struct Op {
     pub index: u8,
     /// Bits 1:0 log2 of the index's factor, 4:2 segment, 6:5 log2 of the address size's 16-bit units.
     pub sib: u8,
-    /// Position in the block.
-    pub n: u8,
+    /// Whether the run loop knows the handler by heart.
+    pub kind: Kind,
     /// Offset of the next instruction from the start of the block.
     pub end: u16,
 }

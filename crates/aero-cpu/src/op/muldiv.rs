@@ -107,6 +107,7 @@ fn imul<T: Word>(a: T, b: T) -> (T, Flags) {
 }
 
 /// `imul reg, reg`.
+#[inline(always)]
 pub fn imul_rr<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let (r, flags) = imul::<T>(v.st.reg(op.dst), v.st.reg(op.src));
     v.st.flags = flags;

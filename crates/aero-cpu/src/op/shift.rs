@@ -121,6 +121,7 @@ fn count<T: Word, const BY_CL: bool>(v: &Vcpu<'_>, op: &Op) -> u32 {
 }
 
 /// `op reg, imm` and `op reg, cl`.
+#[inline(always)]
 pub fn shift_r<T: Word, O: Shift, const BY_CL: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let n = count::<T, BY_CL>(v, op);
     let a: T = v.st.reg(op.dst);

@@ -87,6 +87,7 @@ impl Vcpu<'_> {
 }
 
 /// `push reg`.
+#[inline(always)]
 pub fn push_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.push::<T>(v.st.reg(op.dst))
 }
@@ -115,6 +116,7 @@ pub fn push_seg<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 }
 
 /// `pop reg`.
+#[inline(always)]
 pub fn pop_r<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let value: T = v.peek(0)?;
     v.add_sp(T::BYTES.into());

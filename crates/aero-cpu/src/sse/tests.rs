@@ -429,7 +429,7 @@ fn vex_encodings(see: &mut impl FnMut(&[u8])) {
 
 fn has_handler(insn: &Insn) -> bool {
     let mode = crate::vcpu::Mode { code: CodeSize::B64, stack32: true, flat: true };
-    let bound = crate::bind::bind(Ok(*insn), mode, 0, 0);
+    let bound = crate::bind::bind(Ok(*insn), mode, 0);
     !core::ptr::fn_addr_eq(bound.op.run, crate::op::branch::undefined as crate::op::Run)
 }
 
