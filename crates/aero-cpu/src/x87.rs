@@ -369,7 +369,10 @@ fn written<T: Word>(v: &mut Vcpu<'_>, la: u64, bits: Option<T>, effect: Effect) 
     match bits {
         Some(bits) => v.store(la, bits)?,
         // The page must be writable even if the exception keeps the result back.
-        None => v.probe_write(la, T::BYTES)?,
+        None => {
+            v.check_alignment(la, T::BYTES)?;
+            v.probe_write(la, T::BYTES)?
+        }
     }
     Ok(effect)
 }
@@ -378,6 +381,7 @@ fn written<T: Word>(v: &mut Vcpu<'_>, la: u64, bits: Option<T>, effect: Effect) 
 fn store_ten<A: Ea, const BCD: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let la = A::linear(v, op, 10, true)?;
+    v.check_alignment(la, 8)?;
     let s = if BCD { v.st.fpu.store_bcd() } else { v.st.fpu.store_f80() };
     match s.bits {
         Some(bytes) => v.store_bytes(la, &bytes)?,
@@ -540,11 +544,18 @@ fn image_format(v: &Vcpu<'_>, op: &Op) -> Format {
     }
 }
 
+/// Where an image lies; it is aligned to its words (Intel SDM vol. 3, table 6-7).
+fn image_address(v: &mut Vcpu<'_>, op: &Op, len: usize, write: bool) -> Result<u64, Stop> {
+    let la = Any::linear(v, op, len as u32, write)?;
+    v.check_alignment(la, if op.src != 0 { 4 } else { 2 })?;
+    Ok(la)
+}
+
 fn fnstenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.check_fpu()?;
     let format = image_format(v, op);
     let image = v.st.fpu.env_image(format);
-    let la = Any::linear(v, op, format.env_len() as u32, true)?;
+    let la = image_address(v, op, format.env_len(), true)?;
     v.store_bytes(la, &image[..format.env_len()])?;
     v.st.fpu.finish_fnstenv();
     v.x87_settle();
@@ -555,7 +566,7 @@ fn fldenv(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let format = image_format(v, op);
     let mut image = [0; crate::fpu::image::ENV_MAX];
-    let la = Any::linear(v, op, format.env_len() as u32, false)?;
+    let la = image_address(v, op, format.env_len(), false)?;
     v.load_bytes(la, &mut image[..format.env_len()])?;
     v.st.fpu.load_env(&image, format);
     v.x87_settle();
@@ -566,7 +577,7 @@ fn fnsave(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.check_fpu()?;
     let format = image_format(v, op);
     let image = v.st.fpu.save_image(format);
-    let la = Any::linear(v, op, format.save_len() as u32, true)?;
+    let la = image_address(v, op, format.save_len(), true)?;
     v.store_bytes(la, &image[..format.save_len()])?;
     v.st.fpu.fninit();
     v.x87_settle();
@@ -577,7 +588,7 @@ fn frstor(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.x87_wait()?;
     let format = image_format(v, op);
     let mut image = [0; crate::fpu::image::SAVE_MAX];
-    let la = Any::linear(v, op, format.save_len() as u32, false)?;
+    let la = image_address(v, op, format.save_len(), false)?;
     v.load_bytes(la, &mut image[..format.save_len()])?;
     v.st.fpu.restore(&image, format);
     v.x87_settle();

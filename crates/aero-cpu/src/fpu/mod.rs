@@ -19,6 +19,8 @@
 //! `oracle.rs` compares whole register images.
 //! Source: Intel SDM volume 1 chapter 8, and the instruction pages of volume 2.
 
+#[cfg(test)]
+mod accuracy;
 pub mod convert;
 pub mod f80;
 pub mod image;

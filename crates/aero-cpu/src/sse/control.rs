@@ -117,6 +117,7 @@ pub fn fxrstor<const WIDE: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> 
     }
     v.st.mxcsr = control;
     v.st.fpu.fxrstor(&image, WIDE);
+    v.x87_settle();
     for (i, halves) in v.st.xmm[..count].iter_mut().enumerate() {
         *halves = [word(&image, spec::XMM + 16 * i), word(&image, spec::XMM + 16 * i + 8)];
     }

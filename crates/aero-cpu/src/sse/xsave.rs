@@ -312,6 +312,7 @@ fn restore_legacy(v: &mut Vcpu<'_>, image: &Image, kind: Kind, requested: u64, l
         v.st.fpu = Fpu::default();
         v.st.fpu.fninit();
     }
+    v.x87_settle();
     if requested & SSE != 0 {
         let count = xmm_count(v);
         for (n, r) in v.st.xmm[..count].iter_mut().enumerate() {

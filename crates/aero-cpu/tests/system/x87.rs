@@ -225,6 +225,48 @@ fn suppressed_store_still_needs_a_segment_that_can_be_written() {
     assert_eq!(g.st().fpu, before);
 }
 
+#[test]
+fn alignment_is_checked_by_the_parts_of_an_operand() {
+    // Ten bytes: 8; images: their words.
+    let cases: [(&[u8], u64); 12] = [
+        (&[0xd9, 0x03], 4),       // fld dword
+        (&[0xdd, 0x1b], 8),       // fstp qword
+        (&[0xdf, 0x03], 2),       // fild word
+        (&[0xdb, 0x2b], 8),       // fld tbyte
+        (&[0xdb, 0x3b], 8),       // fstp tbyte
+        (&[0xdf, 0x23], 8),       // fbld
+        (&[0xdf, 0x33], 8),       // fbstp
+        (&[0xd9, 0x33], 4),       // fnstenv
+        (&[0x66, 0xd9, 0x23], 2), // fldenv
+        (&[0xdd, 0x33], 4),       // fnsave
+        (&[0x66, 0xdd, 0x33], 2),
+        (&[0xdd, 0x23], 4), // frstor
+    ];
+    let mut g = Guest::user(Mode::Protected32);
+    g.st().cr0 |= cr0::AM;
+    for (code, alignment) in cases {
+        for distance in 0..9 {
+            prepare(&mut g);
+            let flags = g.st().rflags();
+            g.st().set_rflags(flags | eflags::AC);
+            g.st().set_gpr(reg::RBX, DATA + distance);
+            // What runs reaches HLT, which CPL 3 may not use.
+            let expected = if distance % alignment == 0 { 13 } else { 17 };
+            assert_eq!(g.trap(code).vector, expected, "{code:02x?} at {distance}");
+        }
+    }
+}
+
+#[test]
+fn error_that_a_restore_ends_releases_ferr() {
+    // fxrstor [ebx] of an image without exceptions, in a handler; iretd
+    let mut g = ferr_guest(&[0x0f, 0xae, 0x0b, 0xcf]);
+    g.write(DATA, &[0; 512]);
+    g.write(DATA, &0x37fu16.to_le_bytes());
+    g.fine(&[0xd9, 0xe8]);
+    assert!(!g.board.ferr && !g.st().fpu.pending_exception());
+}
+
 /// With NE clear, an interrupt whose handler clears the error and returns.
 fn ferr_guest(handler: &[u8]) -> Guest {
     let mut g = guest(Mode::Protected32);
