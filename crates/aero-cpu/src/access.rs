@@ -74,6 +74,9 @@ impl Vcpu<'_> {
     /// Loads 16 bytes, low half first.
     #[inline]
     pub fn load128(&mut self, la: u64) -> Result<[u64; 2], Stop> {
+        if la & 0xfff > 0xff0 {
+            self.probe_read(la, 16)?;
+        }
         Ok([self.load(la)?, self.load(la.wrapping_add(8))?])
     }
 

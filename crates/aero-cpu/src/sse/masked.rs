@@ -31,9 +31,9 @@ fn load<const SIZE: usize>(v: &mut Vcpu<'_>, la: u64) -> Result<u64, Stop> {
     if SIZE == 8 { v.load(la) } else { v.load::<u32>(la).map(u64::from) }
 }
 
-/// The linear address of value `i` behind the memory operand.
+/// The linear address of value `i` behind the memory operand. Only the operand's own offset wraps.
 fn element<const SIZE: usize>(v: &mut Vcpu<'_>, op: &Op, i: usize, write: bool) -> Result<u64, Stop> {
-    let at = crate::op::offset(v, op).wrapping_add((SIZE * i) as u64) & op.address_mask();
+    let at = crate::op::offset(v, op).wrapping_add((SIZE * i) as u64);
     v.linear(op.segment(), at, SIZE as u32, write)
 }
 
@@ -112,38 +112,28 @@ fn gather<const INDEX: usize, const SIZE: usize>(v: &mut Vcpu<'_>, op: &Op) -> R
     let mask_register = Pack::of(op).first;
     let (mut result, mut mask) = (v.vector(op.dst), v.vector(mask_register));
     let indices = v.vector(op.index);
-    spread::<SIZE>(&mut mask, count);
+    for i in 0..count {
+        if chosen::<SIZE>(&mask, i) {
+            match gather_one::<INDEX, SIZE>(v, op, &indices, i) {
+                Ok(loaded) => set_value::<SIZE>(&mut result, i, loaded),
+                Err(stop) => {
+                    v.set_vector::<VEX256>(op.dst, result);
+                    v.set_vector::<VEX256>(mask_register, mask);
+                    return Err(stop);
+                }
+            }
+        }
+        set_value::<SIZE>(&mut mask, i, 0);
+    }
     if imm & TO_YMM == 0 {
         result[1] = [0; 2];
     }
     if count * SIZE == 8 {
         result[0][1] = 0;
     }
-    let mut outcome = Ok(());
-    for i in 0..count {
-        if chosen::<SIZE>(&mask, i) {
-            match gather_one::<INDEX, SIZE>(v, op, &indices, i) {
-                Ok(loaded) => set_value::<SIZE>(&mut result, i, loaded),
-                Err(stop) => {
-                    outcome = Err(stop);
-                    break;
-                }
-            }
-        }
-        set_value::<SIZE>(&mut mask, i, 0);
-    }
     v.set_vector::<VEX256>(op.dst, result);
-    v.set_vector::<VEX256>(mask_register, mask);
-    outcome
-}
-
-/// The mask of a gather under way: the signs of its elements everywhere in them, and nothing else.
-fn spread<const SIZE: usize>(mask: &mut Whole, count: usize) {
-    for i in 0..32 / SIZE {
-        let all = u64::MAX >> (64 - 8 * SIZE);
-        let new = if i < count && chosen::<SIZE>(mask, i) { all } else { 0 };
-        set_value::<SIZE>(mask, i, new);
-    }
+    v.set_vector::<VEX256>(mask_register, [[0; 2]; 2]);
+    Ok(())
 }
 
 fn gather_one<const INDEX: usize, const SIZE: usize>(

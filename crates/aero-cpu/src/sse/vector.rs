@@ -198,6 +198,10 @@ trait Fetch {
 
 /// Where the result goes.
 trait Put {
+    /// Faults as taking it would, where that must come before the computation's own exceptions.
+    fn probe(_v: &mut Vcpu<'_>, _op: &Op) -> Result<(), Stop> {
+        Ok(())
+    }
     /// Takes it.
     fn put<const LEN: u8>(v: &mut Vcpu<'_>, op: &Op, value: Whole) -> Result<(), Stop>;
 }
@@ -208,6 +212,8 @@ struct Vectors;
 struct General<T>(PhantomData<T>);
 /// Memory of as many bytes as `src` (`dst` for results) says.
 struct Memory<const ALIGNED: bool>;
+/// Memory for a result that may raise exceptions: VCVTPS2PH.
+struct Checked;
 /// The immediate.
 struct Immediate;
 /// The arithmetic flags.
@@ -281,6 +287,16 @@ impl<const ALIGNED: bool> Put for Memory<ALIGNED> {
     }
 }
 
+impl Put for Checked {
+    fn probe(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+        let la = Any::linear(v, op, op.dst.into(), true)?;
+        v.probe_write(la, op.dst.into())
+    }
+    fn put<const LEN: u8>(v: &mut Vcpu<'_>, op: &Op, value: Whole) -> Result<(), Stop> {
+        Memory::<false>::put::<LEN>(v, op, value)
+    }
+}
+
 impl Put for ArithFlags {
     fn put<const LEN: u8>(v: &mut Vcpu<'_>, _op: &Op, value: Whole) -> Result<(), Stop> {
         v.st.set_arith(value[0][0]);
@@ -292,6 +308,7 @@ impl Put for ArithFlags {
 fn drive<const LEN: u8, S: Fetch, T: Put>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     v.check_vector::<LEN>()?;
     let last = S::fetch(v, op)?;
+    T::probe(v, op)?;
     let result = v.compute(op, last, LEN == VEX256)?;
     T::put::<LEN>(v, op, result)
 }
@@ -368,6 +385,9 @@ impl Vcpu<'_> {
 
     /// Loads 32 bytes.
     pub(super) fn load256(&mut self, la: u64) -> Result<Whole, Stop> {
+        if la & 0xfff > 0xfe0 {
+            self.probe_read(la, 32)?;
+        }
         Ok([self.load128(la)?, self.load128(la.wrapping_add(16))?])
     }
 
@@ -520,6 +540,7 @@ fn handler(insn: &Insn, row: &Row, last: Operand, flags: bool) -> Run {
     }
     match (insn.operands[0], last) {
         _ if row.form == Form::Count => by_length!(len, Immediate, Vectors),
+        (Operand::Mem, _) if row.mnemonic == Mnemonic::Vcvtps2ph => by_length!(len, Vectors, Checked),
         (Operand::Mem, _) if aligned => by_length!(len, Vectors, Memory<true>),
         (Operand::Mem, _) => by_length!(len, Vectors, Memory<false>),
         (Operand::Gpr { size: 8, .. }, Operand::Mem) => by_length!(len, Memory<false>, General<u64>),
