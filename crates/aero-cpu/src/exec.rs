@@ -235,6 +235,11 @@ fn between_instructions(v: &mut Vcpu<'_>) -> Result<Next, Stop> {
             return Ok(Next::Look);
         }
     }
+    if v.st.eflags & (eflags::VIF | eflags::VIP) == eflags::VIF | eflags::VIP && v.virtual_interrupt_faults()
+    {
+        v.deliver_exception(Exception { vector: Vector::PROTECTION, code: Some(0), address: 0 })?;
+        return Ok(Next::Look);
+    }
     let alone = v.core.shadow != Shadow::Open
         || v.st.eflags & (eflags::TF | eflags::RF) != 0
         || v.core.watch.execute
