@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "borrows the state block out of the arena for the length of one run")]
 
 use crate::block::BlockCache;
-use crate::debug::{Watch, dr6};
+use crate::debug::{Watch, debugctl, dr6};
 use crate::exception::{Exception, Vector};
 use crate::lapic::LocalApic;
 use crate::op::Op;
@@ -305,6 +305,7 @@ fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     let block = cache.block_at(v, la)?;
     let ops = cache.ops(block);
     let n = within_limit(v, &ops[..1])?;
+    let next = v.st.rip.wrapping_add(u64::from(ops[0].end)) & v.rip_mask();
     let (flags, shadow) = (v.st.eflags, core::mem::replace(&mut v.core.shadow, Shadow::Open));
     let tracing = flags & eflags::TF != 0;
     v.attention = false;
@@ -316,7 +317,8 @@ fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     v.attention = true;
     match done {
         Ok(()) | Err(Stop::Halt) => {
-            if tracing && !v.delivered && v.core.shadow != Shadow::Traps {
+            let traced = v.st.msr.debugctl & debugctl::BTF == 0 || v.st.rip != next;
+            if tracing && traced && !v.delivered && v.core.shadow != Shadow::Traps {
                 v.core.pending_debug |= dr6::BS;
             }
         }
