@@ -7,6 +7,7 @@ mod bench;
 mod boots;
 mod build;
 mod commands;
+mod fuzz;
 mod guests;
 mod layers;
 mod lint;
@@ -41,6 +42,7 @@ usage: cargo xtask <task>
   lint    formatting, clippy, and the rules about layers
   guests  build the Linux guests              [NAME...]
   bench   measure Aero beside other emulators (see bench/README.md)
+  fuzz    arbitrary bytes as programs under libFuzzer    cpu [--seconds N]
   ci      what CI runs: test
 ";
 
@@ -72,6 +74,7 @@ fn dispatch(task: &str, args: &[String]) -> Option<Result<()>> {
         "lint" => lint::run(args),
         "guests" => guests::run(args),
         "bench" => bench::run(args),
+        "fuzz" => fuzz::run(args),
         _ => return None,
     })
 }

@@ -14,7 +14,7 @@ use aero_mem::{ArenaPtr, GuestMemory, Layout, TLB_ENTRIES, TlbKind};
 use rustc_hash::FxHashSet;
 
 /// Linear page of empty entries: inside the non-canonical hole, so that no 64-bit guest may use it.
-const HOLE: u64 = 0x5a5a_5a5a_0000_0000;
+const HOLE: u64 = 0x9e37_79b9_0000_0000;
 
 /// Bits of an access's `t` that must be zero besides the alignment bits.
 pub const MISS: u64 = !0xffff_ffff;

@@ -1,6 +1,7 @@
 //! Compares two ends of one case, field by field.
 
 use super::case::{Case, FpuImage, Mode, Outcome, State, image};
+use super::layout::selector;
 use core::fmt;
 
 /// A part of the state after a case.
@@ -87,14 +88,18 @@ pub fn registers(case: &Case, native: End<'_>, ours: End<'_>, into: &mut Vec<Dif
     };
     outcomes(native.0, ours.0, &mut put);
     let (n, o) = (native.1, ours.1);
-    let (count, mask) = if case.mode == Mode::B64 { (16, u64::MAX) } else { (8, 0xffff_ffff) };
+    // A far transfer may end in the other world, where the upper halves are nobody's business.
+    let long = case.mode == Mode::B64 && n.segments[1] == selector::CODE64;
+    let (count, mask) = if long { (16, u64::MAX) } else { (8, 0xffff_ffff) };
     for i in 0..count {
         put(Field::Gpr(i as u8), n.gpr[i] & mask, o.gpr[i] & mask);
     }
     put(Field::Rip, n.rip, o.rip);
     put(Field::Flags, n.rflags & FLAGS, o.rflags & FLAGS);
     for i in 0..6 {
-        put(Field::Segment(i as u8), n.segments[i].into(), o.segments[i].into());
+        // The host's kernel returns to the signal handler by IRET, which makes null selectors plain zeros.
+        let null = n.segments[i] == 0 && o.segments[i] < 4;
+        put(Field::Segment(i as u8), n.segments[i].into(), if null { 0 } else { o.segments[i].into() });
     }
     if case.fpu && n.fpu != o.fpu {
         fpu(&n.fpu, &o.fpu, into);

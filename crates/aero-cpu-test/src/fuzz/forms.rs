@@ -9,6 +9,7 @@ use iced_x86::{
     Code, CpuidFeature, EncodingKind, FlowControl, MandatoryPrefix, Mnemonic, OpCodeOperandKind as Kind,
 };
 use iced_x86::{OpCodeInfo, OpCodeTableKind};
+use std::sync::OnceLock;
 
 /// How a form is reached and encoded.
 pub struct Form {
@@ -26,8 +27,6 @@ pub struct Form {
     pub fpu: bool,
     /// It must be single-stepped: it may go elsewhere, change TF or load segments.
     pub step: bool,
-    /// Bytes of immediate.
-    pub immediate: usize,
     /// It is a string instruction.
     pub string: bool,
     /// Modes it exists in.
@@ -64,8 +63,12 @@ pub fn host_has(feature: Feature) -> bool {
 
 /// The features that this host and the model `max` share.
 pub fn shared_features() -> Features {
-    let missing: Vec<Feature> = Feature::ALL.iter().copied().filter(|f| !host_has(*f)).collect();
-    cpuid::MAX.features.without(Features::of(&missing))
+    // CPUID is slow under a hypervisor.
+    static SHARED: OnceLock<Features> = OnceLock::new();
+    *SHARED.get_or_init(|| {
+        let missing: Vec<Feature> = Feature::ALL.iter().copied().filter(|f| !host_has(*f)).collect();
+        cpuid::MAX.features.without(Features::of(&missing))
+    })
 }
 
 /// Why a form of the model's features is not run.
@@ -125,22 +128,6 @@ pub fn rm_kind(kind: Kind) -> Option<Rm> {
     })
 }
 
-fn immediate_size(operands: &[Kind]) -> usize {
-    use Kind::*;
-    operands
-        .iter()
-        .map(|k| match k {
-            farbr2_2 => 4,
-            farbr4_2 => 6,
-            imm8 | imm8sex16 | imm8sex32 | imm8sex64 | br16_1 | br32_1 | br64_1 | xmm_is4 | ymm_is4 => 1,
-            imm16 | br16_2 | xbegin_2 => 2,
-            imm32 | imm32sex64 | br32_4 | br64_4 | xbegin_4 => 4,
-            imm64 => 8,
-            _ => 0,
-        })
-        .sum()
-}
-
 fn touches_fpu(code: Code, operands: &[Kind]) -> bool {
     use Kind::*;
     let vector = operands.iter().any(|k| {
@@ -168,6 +155,7 @@ fn touches_fpu(code: Code, operands: &[Kind]) -> bool {
         )
     });
     vector
+        || code.mnemonic() == Mnemonic::Wait
         || code.is_save_restore_instruction()
         || code.cpuid_features().iter().any(|f| {
             matches!(
@@ -222,9 +210,12 @@ impl Form {
             rm: rm.unwrap_or(Rm::Register),
             fpu: touches_fpu(code, &operands),
             step: must_step(code),
-            immediate: immediate_size(&operands),
             string: operands.iter().any(|k| matches!(k, seg_rSI | es_rDI)),
-            modes: [info.mode16(), info.mode32(), info.mode64()],
+            modes: [
+                info.mode16() && info.intel_decoder16() && info.amd_decoder16(),
+                info.mode32() && info.intel_decoder32() && info.amd_decoder32(),
+                info.mode64() && info.intel_decoder64() && info.amd_decoder64(),
+            ],
             operands,
         }
     }
@@ -274,7 +265,7 @@ pub fn all() -> Vec<Form> {
             info.is_instruction() && !info.fwait() && excluded(*code).is_none() && available(*code, features)
         })
         .map(Form::new)
-        .filter(|f| f.modes.iter().any(|m| *m))
+        .filter(|f| f.modes.contains(&true))
         .collect()
 }
 
@@ -284,7 +275,12 @@ pub fn not_run() -> Vec<(Code, &'static str)> {
     Code::values()
         .filter(|code| code.op_code().is_instruction() && available(*code, cpuid::MAX.features))
         .filter_map(|code| {
-            let reason = excluded(code).or((!available(code, features)).then_some("the host lacks it"))?;
+            let maker = || {
+                let form = Form::new(code);
+                (!form.modes.contains(&true)).then_some("Intel's and AMD's decoders differ")
+            };
+            let lacking = || (!available(code, features)).then_some("the host lacks it");
+            let reason = excluded(code).or_else(lacking).or_else(maker)?;
             (reason != "encoding").then_some((code, reason))
         })
         .collect()

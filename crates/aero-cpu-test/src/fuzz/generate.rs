@@ -22,40 +22,6 @@ pub fn case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
     Some(b.finish())
 }
 
-/// A case of random bytes, or of `form`'s bytes with some changed.
-pub fn raw_case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
-    let mut case = case(rng, form, mode)?;
-    let rng = &mut Rng::new(rng.next(), 1);
-    match rng.below(4) {
-        0 => case.bytes = core::array::from_fn(|_| rng.next() as u8),
-        1 => {
-            let at = rng.below(u64::from(case.len)) as usize;
-            case.bytes[at] = rng.next() as u8;
-        }
-        2 => {
-            const PREFIXES: [u8; 20] = [
-                0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x66, 0x67, 0xf0, 0xf0, 0xf2, 0xf3, 0x40, 0x48,
-                0x4f, 0x66, 0xf2, 0xf3, 0x44,
-            ];
-            let n = if rng.one_in(8) { 1 + rng.below(14) as usize } else { 1 + rng.below(2) as usize };
-            case.bytes.copy_within(..16 - n, n);
-            (0..n).for_each(|i| case.bytes[i] = rng.pick(&PREFIXES));
-            case.len = (case.len + n as u8).min(15);
-        }
-        _ => {
-            let at = rng.below(u64::from(case.len)) as usize;
-            case.bytes[at] ^= 1 << rng.below(8);
-        }
-    }
-    case.len = 15;
-    // All 15 bytes must be there for the processor to look at.
-    let offset = case.offset().min(0x1000 - 16) as u64;
-    case.state.rip = REGION + layout::CODE + offset - mode.base();
-    case.state.rflags |= TF;
-    case.fpu = true;
-    Some(case)
-}
-
 struct Builder<'a> {
     rng: &'a mut Rng,
     form: &'a Form,
@@ -334,7 +300,7 @@ impl<'a> Builder<'a> {
             0
         };
         let w = match () {
-            () if info.is_wig() || info.is_wig32() && !self.long() => self.rng.below(2) as u8,
+            () if info.is_wig() => self.rng.below(2) as u8,
             () => info.w() as u8,
         };
         let l = if info.is_lig() { self.rng.below(2) as u8 } else { info.l() as u8 };
@@ -592,7 +558,7 @@ impl<'a> Builder<'a> {
             self.set_short_register(7, offset, address_size);
         }
         if self.form.string {
-            let count = if self.rng.one_in(32) { self.rng.below(600) } else { self.rng.below(12) };
+            let count = if self.rng.one_in(32) { self.rng.below(200) } else { self.rng.below(12) };
             self.set_short_register(1, count, address_size);
         }
         if self.has(&[Kind::seg_rBX_al]) {
@@ -642,7 +608,7 @@ impl<'a> Builder<'a> {
     fn far_pointer(&mut self, size: usize) {
         let offset = (REGION + layout::CODE + self.rng.below(0x1000)).to_le_bytes();
         self.bytes.extend(&offset[..size]);
-        let selector = random_selector(self.rng);
+        let selector = self.selector();
         self.bytes.extend(selector.to_le_bytes());
     }
 
@@ -676,7 +642,7 @@ impl<'a> Builder<'a> {
             }
             Mnemonic::Lds | Mnemonic::Les | Mnemonic::Lss | Mnemonic::Lfs | Mnemonic::Lgs => {
                 let at = self.target + u64::from(self.form.info.operand_size() / 8);
-                let selector = random_selector(self.rng);
+                let selector = self.selector();
                 self.place(at, &selector.to_le_bytes());
             }
             _ if self.form.step => self.branch_operands(),
@@ -710,7 +676,7 @@ impl<'a> Builder<'a> {
     /// Targets and selectors for what branches, returns and loads segments.
     fn branch_operands(&mut self) {
         let target = REGION + layout::CODE + self.rng.below(0x1000) - self.mode.base();
-        let selector = u64::from(random_selector(self.rng));
+        let selector = u64::from(self.selector());
         for r in 0..8usize {
             if r != 4 && self.address_registers >> r & 1 == 0 && self.rng.one_in(2) {
                 self.state.gpr[r] = if self.rng.one_in(2) { target } else { selector };
@@ -740,7 +706,7 @@ impl<'a> Builder<'a> {
     }
 
     fn data_selector(&mut self) -> u64 {
-        if self.rng.one_in(4) { random_selector(self.rng).into() } else { self.mode.segments()[2].into() }
+        if self.rng.one_in(4) { self.selector().into() } else { self.mode.segments()[2].into() }
     }
 
     fn finish(mut self) -> Case {
@@ -749,7 +715,7 @@ impl<'a> Builder<'a> {
             let past = if self.rng.one_in(4) { self.rng.below(len as u64) } else { 0 };
             0x1000 - len as u64 + past
         } else {
-            0x400 + self.rng.below(0x400)
+            0x800 + self.rng.below(0x400)
         };
         self.state.rip = REGION + layout::CODE + offset - self.mode.base();
         if let Some((at, target)) = self.relative {
@@ -769,11 +735,21 @@ impl<'a> Builder<'a> {
     }
 }
 
+impl Builder<'_> {
+    /// A selector. Not 64-bit code from 16-bit code: there a far call pushes by all 64 bits of RSP, and any interrupt
+    /// leaves the kernel's own (its 16-bit stack workaround) in the upper ones.
+    fn selector(&mut self) -> u16 {
+        let selector = random_selector(self.rng);
+        let far = self.mode == Mode::B16 && selector & !3 == selector::CODE64 & !3;
+        if far { selector::CODE32 } else { selector }
+    }
+}
+
 fn random_selector(rng: &mut Rng) -> u16 {
     match rng.below(8) {
         0 => rng.next() as u16,
         1 => rng.below(4) as u16,
-        2 => rng.below(0x20) as u16 * 8 | 3,
+        2 => (rng.below(0x20) as u16) << 3 | 3,
         _ => rng.pick(&[
             selector::CODE32,
             selector::DATA,

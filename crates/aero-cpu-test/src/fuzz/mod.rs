@@ -1,6 +1,22 @@
-//! Random instructions on this interpreter and on the host's processor.
+//! `aero cpu-test fuzz`: random instructions with random operands on this interpreter and on the host's processor.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`forms`] | the instruction forms, from the decoder's opcode tables |
+//! | [`generate`], [`raw`], [`values`] | cases: well-formed ones, damaged ones, interesting operands |
+//! | [`native`] | the host's side: a trampoline, signals as the way out |
+//! | [`ours`] | Aero's side: the same addresses, selectors and descriptors |
+//! | [`compare`], [`listed`] | what differs, and what may |
+//! | [`shrink`], [`text`] | a failing case made small, as a file |
+//! | [`campaign`], [`report`] | many cases in child processes, and what is printed |
+//!
+//! A case is one instruction: bytes, registers, a few patches of memory. Both sides begin with the same state, run it,
+//! and are compared completely: registers, flags, x87, SSE and AVX state, memory, and the exception with error code
+//! and address if one came up. Nothing is known about what any instruction should do: the host's processor is the
+//! authority, and [`listed`] holds the few places where it may not be one.
 
 mod bench;
+mod campaign;
 mod case;
 mod compare;
 mod forms;
@@ -9,16 +25,18 @@ mod layout;
 mod listed;
 mod native;
 mod ours;
+mod raw;
+mod report;
 mod rng;
+mod shrink;
+#[cfg(test)]
+mod tests;
+mod text;
 mod values;
 
-use bench::Bench;
-use case::{Case, Mode};
-use compare::Difference;
-use forms::Form;
-use iced_x86::{Decoder, DecoderOptions, Instruction};
-use rng::Rng;
-use std::collections::BTreeMap;
+use campaign::Plan;
+use case::Mode;
+use std::path::PathBuf;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -29,102 +47,66 @@ pub struct Args {
     /// How many cases
     #[arg(long, default_value_t = 1_000_000)]
     pub cases: u64,
-    /// Code size; can be given several times
+    /// Begin with this case
+    #[arg(long, default_value_t = 0)]
+    pub first: u64,
+    /// Processes that share the work
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub jobs: u64,
+    /// Code size, 16, 32 or 64; can be given several times
     #[arg(long, value_parser = mode)]
     pub mode: Vec<Mode>,
-    /// Only forms whose name matches
-    #[arg(long)]
+    /// Only forms whose name matches this expression
+    #[arg(long, value_name = "REGEX")]
     pub form: Option<regex::Regex>,
+    /// Run the case in this file instead, and print both ends
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// Write failing cases, shrunk, into this folder
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Print how often each form ran
+    #[arg(long)]
+    pub coverage: bool,
+    /// Print the list of allowed differences, and nothing else
+    #[arg(long)]
+    pub list_exceptions: bool,
 }
 
 fn mode(text: &str) -> Result<Mode, String> {
     text.parse().ok().and_then(Mode::of_bits).ok_or_else(|| "16, 32 or 64".to_owned())
 }
 
-struct Failure {
-    count: u64,
-    case: Case,
-    differences: Vec<Difference>,
-}
-
-/// Runs it.
+/// Runs it; `false` if there was a difference that is not listed.
 ///
 /// # Errors
-/// When the host refuses.
+/// When the host refuses a mapping, a file cannot be read or written, or the harness dies.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
-    let mut bench = Bench::new()?;
-    let forms = forms::all();
+    if args.list_exceptions {
+        report::exceptions(None);
+        return Ok(true);
+    }
+    if let Some(path) = &args.replay {
+        let case = text::read(&std::fs::read_to_string(path)?)?;
+        let (text, fails) = campaign::replay(&case)?;
+        print!("{text}");
+        println!("{}", if fails { "FAILED" } else { "passed" });
+        return Ok(!fails);
+    }
     let modes = if args.mode.is_empty() { vec![Mode::B16, Mode::B32, Mode::B64] } else { args.mode.clone() };
-    let lists: Vec<(Mode, Vec<&Form>)> = modes
-        .iter()
-        .map(|m| {
-            let list = forms
-                .iter()
-                .filter(|f| f.in_mode(*m) && args.form.as_ref().is_none_or(|r| r.is_match(&f.name())))
-                .collect();
-            (*m, list)
-        })
-        .collect();
-    println!("{} forms", forms.len());
-    let mut differences = Vec::new();
-    let mut failures: BTreeMap<String, Failure> = BTreeMap::new();
-    let mut listed: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut done = 0u64;
+    let plan = Plan {
+        seed: args.seed,
+        first: args.first,
+        cases: args.cases,
+        jobs: args.jobs,
+        modes,
+        filter: args.form.clone(),
+    };
     let start = std::time::Instant::now();
-    for number in 0..args.cases {
-        let mut rng = Rng::new(args.seed, number);
-        let (mode, list) = &lists[rng.below(lists.len() as u64) as usize];
-        if list.is_empty() {
-            continue;
-        }
-        let form = list[rng.below(list.len() as u64) as usize];
-        let Some(case) = (0..8).find_map(|_| generate::case(&mut rng, form, *mode)) else { continue };
-        if std::env::var_os("FUZZ_TRACE").is_some() {
-            eprintln!("{number} {} {:?} {:02x?}", form.name(), case.mode, case.code());
-        }
-        bench.run(&case, &mut differences);
-        done += 1;
-        if differences.is_empty() {
-            continue;
-        }
-        let insn = decode(&case);
-        differences.retain(|d| match listed::allows(&insn, d) {
-            Some(rule) => {
-                *listed.entry(rule.name).or_default() += 1;
-                false
-            }
-            None => true,
-        });
-        if let Some(first) = differences.first() {
-            let kind = format!("{:?}", first.field).split('(').next().unwrap_or_default().to_owned();
-            let key = format!("{} {} {:?}", form.name(), kind, case.mode);
-            let found = std::mem::take(&mut differences);
-            failures.entry(key).and_modify(|f| f.count += 1).or_insert(Failure {
-                count: 1,
-                case,
-                differences: found,
-            });
-        }
-        differences.clear();
+    let found = campaign::run(&plan)?;
+    report::print(&plan, &found, start.elapsed(), args.coverage);
+    if let Some(folder) = &args.save {
+        report::save(folder, &found)?;
     }
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{done} cases in {seconds:.1} s, {:.0} a second", done as f64 / seconds);
-    println!("listed: {listed:?}");
-    for (key, f) in &failures {
-        println!(
-            "{key}: {} times, {:02x?} rip {:x} flags {:x}",
-            f.count,
-            f.case.code(),
-            f.case.state.rip,
-            f.case.state.rflags
-        );
-        for d in f.differences.iter().take(4) {
-            println!("    {}: native {:x} ours {:x}", d.field, d.native, d.ours);
-        }
-    }
-    Ok(failures.is_empty())
-}
-
-fn decode(case: &Case) -> Instruction {
-    Decoder::with_ip(case.mode.bits(), case.code(), case.state.rip, DecoderOptions::NONE).decode()
+    Ok(found.failures.is_empty())
 }

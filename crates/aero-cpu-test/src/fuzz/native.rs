@@ -25,14 +25,14 @@ use core::arch::{asm, global_asm};
 use core::ffi::{c_int, c_void};
 use core::mem::offset_of;
 
-/// The control block's address. Its exit pointer lies at `..CC_CCCC`.
-const CONTROL: u64 = 0x10cc_c000;
+/// The control block's address. Its exit pointer lies at `..4CCC`.
+const CONTROL: u64 = 0x10cc_4000;
 /// The page of code that 32-bit and 16-bit cases come back to, likewise.
-const LANDING: u64 = 0x10cc_d000;
-const LANDING_AT: u64 = 0x10cc_dccc;
+const LANDING: u64 = 0x10cd_c000;
+const LANDING_AT: u64 = 0x10cd_cccc;
 /// Bits 31:16 of the stack pointer that IRETQ leaves alone on its way to a 16-bit stack segment.
 pub const UPPER_STACK: u64 = CONTROL & 0xffff_0000;
-const EXIT_SLOT: u64 = 0x10cc_cccc;
+const EXIT_SLOT: u64 = 0x10cc_4ccc;
 
 /// What Rust and assembly share.
 #[repr(C)]
@@ -50,6 +50,8 @@ struct Control {
     /// ES, CS, SS, DS, FS, GS.
     segments: [u64; 6],
     running: u64,
+    /// Alarms since the case began.
+    ticks: u64,
     exception: u64,
     error: u64,
     cr2: u64,
@@ -176,6 +178,16 @@ aero_fuzz_exit:
 
     .p2align 4
 aero_fuzz_signal:
+    cmp edi, {alarm}
+    jne 5f
+    cmp qword ptr [{base} + {running}], 0
+    je 6f
+    inc qword ptr [{base} + {ticks}]
+    cmp qword ptr [{base} + {ticks}], {patience}
+    jae 5f
+6:
+    ret
+5:
     push 2
     popfq
     mov rax, [{base} + {host_fs_base}]
@@ -235,6 +247,9 @@ aero_fuzz_signal:
     data = const selector::DATA as u32,
     handler = sym take_signal,
     stray = sym stray_signal,
+    alarm = const libc::SIGALRM,
+    ticks = const offset_of!(Control, ticks),
+    patience = const PATIENCE,
 );
 
 unsafe extern "C" {
@@ -243,15 +258,19 @@ unsafe extern "C" {
     fn aero_fuzz_signal();
 }
 
+/// A case that lives through so many alarms is ended.
+const PATIENCE: u64 = 3;
+/// The vector that such a case reports.
+pub const HANGS: u8 = 0xfe;
 const NO_EXCEPTION: u64 = u64::MAX;
 
 /// Copies the case's state out of the signal frame.
-extern "C" fn take_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut libc::ucontext_t) {
+extern "C" fn take_signal(signal: c_int, _: *mut libc::siginfo_t, context: *mut libc::ucontext_t) {
     // SAFETY: the kernel gives a complete frame, and the control block is ours: the case is over.
     unsafe {
         let (c, g) = (&mut *control(), &(*context).uc_mcontext.gregs);
         let at = |n: c_int| g[n as usize] as u64;
-        c.exception = at(libc::REG_TRAPNO);
+        c.exception = if signal == libc::SIGALRM { HANGS.into() } else { at(libc::REG_TRAPNO) };
         c.error = at(libc::REG_ERR);
         c.cr2 = at(libc::REG_CR2);
         const ORDER: [c_int; 16] = [
@@ -294,7 +313,8 @@ extern "C" fn stray_signal(signal: c_int, _: *mut libc::siginfo_t, context: *mut
         let g = &(*context).uc_mcontext.gregs;
         (g[libc::REG_RIP as usize], g[libc::REG_CR2 as usize])
     };
-    eprintln!("signal {signal} in the harness at {rip:#x}, address {cr2:#x}");
+    let base = aero_fuzz_enter as *const () as i64;
+    eprintln!("signal {signal} in the harness at {rip:#x} (entry {base:#x}), address {cr2:#x}");
     // SAFETY: ends the process.
     unsafe { libc::_exit(3) }
 }
@@ -307,6 +327,8 @@ fn control() -> *mut Control {
 pub struct Native {
     /// The region's pages, all writable, at an address of the kernel's choosing.
     alias: *mut u8,
+    /// Where the last case's code was.
+    placed: core::cell::Cell<usize>,
 }
 
 impl Native {
@@ -326,7 +348,7 @@ impl Native {
             install_descriptor(n, code, base as u32, limit, big)?;
         }
         catch_signals()?;
-        let native = Self { alias };
+        let native = Self { alias, placed: core::cell::Cell::new(0) };
         for page in layout::PAGES {
             native.page_mut(page).copy_from_slice(&layout::background(page));
         }
@@ -364,6 +386,7 @@ impl Native {
                 c.fpu.0 = case.state.fpu.0;
             }
             c.exception = NO_EXCEPTION;
+            c.ticks = 0;
             asm!("call {}", sym aero_fuzz_enter, clobber_abi("C"));
             out.gpr = c.out_gpr;
             out.rflags = c.out_flags;
@@ -388,10 +411,9 @@ impl Native {
         let page = self.page_mut(layout::CODE);
         let at = case.offset();
         let len = usize::from(case.len);
-        let from = at.saturating_sub(16);
-        page[from..at].fill(0xcc);
-        let end = (at + len + 40).min(page.len());
-        page[at..end].fill(0xcc);
+        let last = self.placed.replace(at);
+        let end = (last + 32).min(page.len());
+        page[last..end].fill(0xcc);
         let n = len.min(page.len() - at);
         page[at..at + n].copy_from_slice(&case.bytes[..n]);
         if !fast {
@@ -451,6 +473,8 @@ fn map_region() -> anyhow::Result<*mut u8> {
         };
         map(REGION + page, 0x1000, protection, fd, page)?;
     }
+    // A far call from 16-bit to 64-bit code pushes by 64-bit rules, to wherever the whole of RSP points.
+    map(UPPER_STACK + layout::STACK, 0x1000, libc::PROT_READ | libc::PROT_WRITE, fd, layout::STACK)?;
     let alias = map(0, layout::REGION_SIZE, libc::PROT_READ | libc::PROT_WRITE, fd, 0)?;
     // SAFETY: the descriptor is ours; the mappings stay.
     unsafe { libc::close(fd) };
@@ -511,13 +535,20 @@ fn catch_signals() -> anyhow::Result<()> {
         );
         let mut action: libc::sigaction = core::mem::zeroed();
         action.sa_sigaction = aero_fuzz_signal as *const () as usize;
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
-        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP] {
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
+        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGALRM]
+        {
             anyhow::ensure!(
                 libc::sigaction(signal, &raw const action, core::ptr::null_mut()) == 0,
                 failed("sigaction")
             );
         }
+        let period = libc::timeval { tv_sec: 0, tv_usec: 200_000 };
+        let timer = libc::itimerval { it_interval: period, it_value: period };
+        anyhow::ensure!(
+            libc::setitimer(libc::ITIMER_REAL, &raw const timer, core::ptr::null_mut()) == 0,
+            failed("setitimer")
+        );
     }
     Ok(())
 }

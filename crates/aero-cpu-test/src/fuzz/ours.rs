@@ -63,6 +63,10 @@ pub struct Ours {
     mem: GuestMemory,
     cpu: Cpu,
     segments: [[Segment; 6]; 3],
+    /// Where the last case's code was.
+    placed: usize,
+    /// The last case left x87, SSE and AVX state behind.
+    fpu_used: bool,
 }
 
 fn descriptor(base: u64, limit: u64, access: u64, flags: u64) -> u64 {
@@ -122,7 +126,7 @@ impl Ours {
                 segment(s, raw)
             })
         });
-        let mut ours = Self { mem, cpu, segments };
+        let mut ours = Self { mem, cpu, segments, placed: 0, fpu_used: true };
         ours.make_tables(&table)?;
         ours.make_state();
         Ok(ours)
@@ -184,7 +188,7 @@ impl Ours {
         let st = self.cpu.state_mut(&mut self.mem);
         st.cr0 = cr0::PE | cr0::PG | cr0::ET | cr0::NE | cr0::WP | cr0::AM | cr0::MP;
         st.cr3 = place::TABLES;
-        st.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::FSGSBASE | cr4::OSXSAVE | cr4::PGE | cr4::DE;
+        st.cr4 = cr4::PAE | cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::FSGSBASE | cr4::OSXSAVE | cr4::PGE;
         st.cr4 &= cr4::legal(features);
         st.xcr0 = 7;
         st.msr.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
@@ -227,7 +231,10 @@ impl Ours {
         st.set_rflags(case.state.rflags);
         if case.fpu {
             load_fpu(st, &case.state.fpu);
+        } else if self.fpu_used {
+            load_fpu(st, &FpuImage::initial());
         }
+        self.fpu_used = case.fpu;
         self.cpu.core.halted = false;
         self.cpu.core.shadow = aero_cpu::vcpu::Shadow::Open;
         self.step(case);
@@ -236,12 +243,10 @@ impl Ours {
 
     fn place_code(&mut self, case: &Case) {
         let at = case.offset();
-        let from = at.saturating_sub(16);
-        let end = (at + usize::from(case.len) + 40).min(0x1000);
-        let mut bytes = [0xcc; 80];
+        let last = core::mem::replace(&mut self.placed, at);
+        self.write(layout::CODE + last as u64, &[0xcc; 16][..16.min(0x1000 - last)]);
         let n = usize::from(case.len).min(0x1000 - at);
-        bytes[at - from..at - from + n].copy_from_slice(&case.bytes[..n]);
-        self.write(layout::CODE + from as u64, &bytes[..end - from]);
+        self.write(layout::CODE + at as u64, &case.bytes[..n]);
     }
 
     /// Runs until the instruction is through, or a handler is reached.

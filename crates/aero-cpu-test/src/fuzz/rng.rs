@@ -25,7 +25,7 @@ impl Rng {
     /// A number below `n`.
     #[inline]
     pub fn below(&mut self, n: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(n) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
     /// True once in `n` times.

@@ -710,11 +710,14 @@ fn arpl<const REGISTER: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
         after = adjust(before);
         v.st.set_reg(op.dst, after);
     } else {
-        let la = Any::linear(v, op, 2, true)?;
-        v.probe_write(la, 2)?;
+        // A selector that needs no adjustment is not written: it may lie on a page that cannot be.
+        let la = Any::linear(v, op, 2, false)?;
         before = v.load(la)?;
         after = adjust(before);
-        v.store(la, after)?;
+        if after != before {
+            let la = Any::linear(v, op, 2, true)?;
+            v.store(la, after)?;
+        }
     }
     set_zf(v, after != before);
     Ok(())
