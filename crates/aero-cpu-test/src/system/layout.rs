@@ -75,7 +75,7 @@ pub mod var {
     pub const INDEX: u32 = 0x808;
     /// Top of the driver's stack.
     pub const STACK: u32 = 0x4000;
-    /// Where every vector of the table at 0 leads, which VM86 uses under VME: HLT, that is #GP.
+    /// Where every vector of the table at 0 leads, which VM86 uses under VME: UD2.
     pub const REDIRECTED: u32 = 0x500;
 }
 

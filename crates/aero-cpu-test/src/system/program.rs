@@ -245,7 +245,12 @@ fn start(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.xor(edi, edi)?;
     a.mov(ecx, 256)?;
     a.rep().stosd()?;
-    a.mov(byte_ptr(var::REDIRECTED), 0xf4u32)?;
+    a.mov(word_ptr(var::REDIRECTED), 0x0b0fu32)?;
+    // What runs off the window's end is to stop there.
+    a.mov(eax, 0xcccc_ccccu32)?;
+    a.mov(edi, WINDOW + WINDOW_SIZE)?;
+    a.mov(ecx, 16)?;
+    a.rep().stosd()?;
     a.mov(dword_ptr(var::MAGIC), var::ALIVE)?;
     for byte in BEGIN {
         a.mov(al, u32::from(*byte))?;

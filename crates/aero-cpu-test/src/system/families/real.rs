@@ -26,8 +26,11 @@ pub fn real(r: &mut Random) -> Case {
     case.reg(reg::EDX, r.word());
     case.ss_sp(PARAGRAPH, sp);
     case.flags(r.word() & 0x7fd5 & !(flag::TF | flag::IF));
-    case.patches.put32(at::DATA, r.word());
-    case.patches.put16(at::DATA + 4, r.pick(&[PARAGRAPH, PARAGRAPH + 1]));
+    // Far pointers at every even place that BX may have.
+    let pointers = [at::CODE_B.to_le_bytes(), PARAGRAPH.to_le_bytes()].concat().repeat(4);
+    case.patches.put(at::DATA - 4 + 2 * r.below(2) as u16, &pointers);
+    case.patches.put(at::STACK0, &[&at::CODE_B.to_le_bytes()[..], &PARAGRAPH.to_le_bytes()].concat());
+    case.patches.put16(at::STACK0 + 4, r.word() as u16 & 0x7fd5 & !(flag::TF | flag::IF) as u16);
     place(&mut case, r, &code);
     case
 }
