@@ -5,11 +5,13 @@
 
 use super::case::Case;
 use super::engines::Oracle;
-use super::layout::at;
+use super::layout::{at, record};
 use super::outcome::Outcome;
 
 /// One dword that differs.
-struct Difference {
+struct Difference<'a> {
+    title: &'a str,
+    vector: u8,
     offset: u16,
     ours: u32,
     theirs: u32,
@@ -19,7 +21,7 @@ struct Difference {
 struct Word {
     oracle: Oracle,
     reason: &'static str,
-    holds: fn(&Difference) -> bool,
+    holds: fn(&Difference<'_>) -> bool,
 }
 
 /// What a [`Whole`] rule looks at.
@@ -37,8 +39,8 @@ impl Situation<'_> {
     fn third_agrees(&self) -> bool {
         self.third.is_some_and(|third| {
             third == self.ours
-                || words(Oracle::Bochs, self.ours, third).is_some()
-                || words(Oracle::Qemu, self.ours, third).is_some()
+                || words(self.case, Oracle::Bochs, self.ours, third).is_some()
+                || words(self.case, Oracle::Qemu, self.ours, third).is_some()
         })
     }
 }
@@ -53,11 +55,41 @@ struct Whole {
 
 const RF: u32 = 1 << 16;
 
-const WORDS: &[Word] = &[Word {
-    oracle: Oracle::Qemu,
-    reason: "TCG pushes RF clear on faults; 17.3.1.1 has it set",
-    holds: |d| (0x6000..at::CODE).contains(&d.offset) && d.ours == d.theirs | RF,
-}];
+const fn word(oracle: Oracle, reason: &'static str, holds: fn(&Difference<'_>) -> bool) -> Word {
+    Word { oracle, reason, holds }
+}
+
+const WORDS: &[Word] = &[
+    word(Oracle::Qemu, "TCG pushes RF clear on faults; 17.3.1.1 has it set", |d| {
+        is_stack(d) && d.ours == d.theirs | RF
+    }),
+    word(
+        Oracle::Bochs,
+        "Bochs clears RF before a software interrupt; 17.3.1.1: it is pushed as it was",
+        |d| is_stack(d) && d.ours == d.theirs | RF && matches!(d.vector, 3 | 4 | 9 | 20..),
+    ),
+    word(Oracle::Bochs, "Bochs pushes RF set on #DF; 17.3.1.1 says so of faults, and #DF is an abort", |d| {
+        is_stack(d) && d.theirs == d.ours | RF && d.vector == 8
+    }),
+    word(Oracle::Bochs, "bits 19:16 of what LAR gives are undefined (vol. 2A)", |d| {
+        d.title.contains("lar ecx") && d.offset == ECX && (d.ours ^ d.theirs) & !0xf_0000 == 0
+    }),
+    word(Oracle::Bochs, "a 16-bit TSS leaves the upper halves of registers undefined (8.6)", |d| {
+        d.title.contains("16 bits") && is_general(d) && (d.ours ^ d.theirs) & 0xffff == 0
+    }),
+];
+
+const ECX: u16 = record::GPR + 8;
+
+/// In a stack, where frames are.
+fn is_stack(d: &Difference<'_>) -> bool {
+    (0x6000..at::CODE).contains(&d.offset) || (at::DATA..0xf000).contains(&d.offset)
+}
+
+/// A general register in the record.
+fn is_general(d: &Difference<'_>) -> bool {
+    (record::GPR..record::SEGMENTS).contains(&d.offset)
+}
 
 const WHOLES: &[Whole] = &[];
 
@@ -70,7 +102,7 @@ pub fn reason(
     others: &[(Oracle, &Outcome)],
 ) -> Option<&'static str> {
     let theirs = others.iter().find(|(other, _)| *other == oracle)?.1;
-    if let Some(reason) = words(oracle, ours, theirs) {
+    if let Some(reason) = words(case, oracle, ours, theirs) {
         return Some(reason);
     }
     let third = others.iter().find(|(other, _)| *other != oracle).map(|(_, outcome)| *outcome);
@@ -84,20 +116,21 @@ pub fn reason(
 }
 
 /// The first of the reasons that together explain all dwords that differ.
-fn words(oracle: Oracle, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
+fn words(case: &Case, oracle: Oracle, ours: &Outcome, theirs: &Outcome) -> Option<&'static str> {
     let same_end = std::mem::discriminant(ours) == std::mem::discriminant(theirs);
     if !same_end {
         return None;
     }
     let mut first = None;
-    for difference in differences(ours, theirs) {
+    for difference in differences(case, ours, theirs) {
         let rule = WORDS.iter().find(|rule| rule.oracle == oracle && (rule.holds)(&difference))?;
         first.get_or_insert(rule.reason);
     }
     first
 }
 
-fn differences(ours: &Outcome, theirs: &Outcome) -> Vec<Difference> {
+fn differences<'a>(case: &'a Case, ours: &Outcome, theirs: &Outcome) -> Vec<Difference<'a>> {
+    let vector = ours.vector().unwrap_or(0xff);
     let at =
         |outcome: &Outcome, offset: u16| outcome.words().and_then(|w| w.get(&offset)).copied().unwrap_or(0);
     let mut offsets: Vec<_> =
@@ -106,7 +139,13 @@ fn differences(ours: &Outcome, theirs: &Outcome) -> Vec<Difference> {
     offsets.dedup();
     offsets
         .into_iter()
-        .map(|offset| Difference { offset, ours: at(ours, offset), theirs: at(theirs, offset) })
+        .map(|offset| Difference {
+            title: &case.title,
+            vector,
+            offset,
+            ours: at(ours, offset),
+            theirs: at(theirs, offset),
+        })
         .filter(|d| d.ours != d.theirs)
         .collect()
 }

@@ -241,16 +241,18 @@ fn start(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.mov(edi, WINDOW)?;
     a.mov(ecx, WINDOW_SIZE / 4)?;
     a.rep().movsd()?;
-    a.mov(eax, var::REDIRECTED)?;
+    a.mov(eax, var::REDIRECTION)?;
     a.xor(edi, edi)?;
     a.mov(ecx, 256)?;
     a.rep().stosd()?;
-    a.mov(word_ptr(var::REDIRECTED), 0x0b0fu32)?;
-    // What runs off the window's end is to stop there.
+    a.mov(word_ptr(var::REDIRECTED), var::UD2)?;
+    // What runs off the window's end, or towards its begin, is to stop there.
     a.mov(eax, 0xcccc_ccccu32)?;
-    a.mov(edi, WINDOW + WINDOW_SIZE)?;
-    a.mov(ecx, 16)?;
-    a.rep().stosd()?;
+    for edge in [WINDOW + WINDOW_SIZE, WINDOW - 0x40] {
+        a.mov(edi, edge)?;
+        a.mov(ecx, 16)?;
+        a.rep().stosd()?;
+    }
     a.mov(dword_ptr(var::MAGIC), var::ALIVE)?;
     for byte in BEGIN {
         a.mov(al, u32::from(*byte))?;

@@ -22,7 +22,7 @@ pub fn privilege(r: &mut Random) -> Case {
     let cr4 = base | pvi | if umip { bits::UMIP } else { 0 } | if tsd { bits::TSD } else { 0 };
     case.patches.put32(state::CR4, cr4);
     case.reg(reg::EBX, linear(at::DATA));
-    case.reg(reg::EDX, r.near(&[0x300, 0x3f8, 0x310]));
+    case.reg(reg::EDX, r.near(&[0x308, 0x310, 0x31c]));
     case.reg(reg::EAX, 0);
     case.reg(reg::ECX, 0x174);
     case.reg(reg::EDI, linear(at::DATA));

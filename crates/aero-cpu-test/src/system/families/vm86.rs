@@ -6,7 +6,7 @@ use super::super::random::Random;
 
 /// One instruction in VM86 mode.
 pub fn vm86(r: &mut Random) -> Case {
-    let (vector, port) = (r.below(72) as u8, r.near(&[0x300, 0x3f8, 0x3ff, 0x310]));
+    let (vector, port) = (r.below(72) as u8, r.near(&[0x308, 0x310, 0x31c]));
     let (how, code) = code(r, vector);
     let iopl = r.below(4);
     let vme = r.one_in(3);
@@ -16,7 +16,7 @@ pub fn vm86(r: &mut Random) -> Case {
     case.vm86(bits | iopl << 12);
     let cr4 = if case.env == Env::Paged { control::PSE } else { 0 };
     case.patches.put32(state::CR4, cr4 | if vme { control::VME } else { 0 });
-    case.reg(reg::EAX, r.word());
+    case.reg(reg::EAX, r.word() & 0xffff_0fff | 0x1000);
     case.reg(reg::EDX, port);
     case.reg(reg::EBX, r.near(&[at::DATA.into(), 0xfffc, 0x1_0000]));
     case.reg(reg::ECX, r.below(4));
