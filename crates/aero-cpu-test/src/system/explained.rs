@@ -77,6 +77,19 @@ const WORDS: &[Word] = &[
     word(Oracle::Bochs, "a 16-bit TSS leaves the upper halves of registers undefined (8.6)", |d| {
         d.title.contains("16 bits") && is_general(d) && (d.ours ^ d.theirs) & 0xffff == 0
     }),
+    word(Oracle::Bochs, "DR7 bit 11 is reserved where there is no RTM (17.2.4); Bochs keeps it", |d| {
+        (d.offset == record::DR7 || is_general(d)) && d.theirs == d.ours | 0x800 && d.title.contains("mov dr")
+    }),
+    word(
+        Oracle::Bochs,
+        "alignment and pages are checked in no set order (6.9), so accessed bits may be set",
+        |d| d.vector == 17 && (at::ROOT..0x6000).contains(&d.offset),
+    ),
+    word(
+        Oracle::Bochs,
+        "Bochs pushes the return address before it looks at the target; vol. 2A has it after",
+        |d| d.title.contains("call rbx") && d.vector == 13,
+    ),
 ];
 
 const ECX: u16 = record::GPR + 8;
@@ -91,7 +104,15 @@ fn is_general(d: &Difference<'_>) -> bool {
     (record::GPR..record::SEGMENTS).contains(&d.offset)
 }
 
-const WHOLES: &[Whole] = &[];
+const WHOLES: &[Whole] = &[Whole {
+    oracle: Oracle::Bochs,
+    families: &["long"],
+    reason: "IRET of 32 and 16 bits in 64-bit mode pops the stack pointer too (vol. 2A); Bochs does so with 64 only",
+    holds: |s| {
+        let short = ["iret of 4", "iret of 2"].iter().any(|what| s.case.title.contains(what));
+        short && s.case.title.contains("compatible false")
+    },
+}];
 
 /// Why `oracle` differs from Aero here, if that is known and Aero is right.
 pub fn reason(
