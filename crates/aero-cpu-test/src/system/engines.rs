@@ -151,7 +151,7 @@ struct Running {
 }
 
 /// How long an emulator may be silent before it is taken to hang.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 impl Running {
     /// Waits for its end, or for silence. What it wrote.
@@ -222,7 +222,6 @@ fn run_all(env: Env, cases: &[Case], mut run: impl FnMut(&[u8]) -> Result<Vec<u8
         }
         outcomes.extend(parsed.outcomes);
         if lost {
-            eprintln!("LOST {env:?} {}", cases[outcomes.len()].title);
             outcomes.push(Outcome::Lost);
         }
     }

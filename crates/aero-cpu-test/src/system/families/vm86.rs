@@ -20,8 +20,7 @@ pub fn vm86(r: &mut Random) -> Case {
     case.reg(reg::EDX, port);
     case.reg(reg::EBX, r.near(&[at::DATA.into(), 0xfffc, 0x1_0000]));
     case.reg(reg::ECX, r.below(4));
-    case.patches.put32(at::STACK3, r.word() & !flag::TF);
-    case.patches.put32(at::STACK3 + 4, r.word() & !flag::TF);
+    frame(&mut case, r);
     bitmaps(&mut case, r, vector, port);
     if r.one_in(6) {
         let target = r.pick(&[sel::CODE3, sel::CODE1, sel::CONFORMING, sel::DATA0, sel::HANDLER]);
@@ -32,6 +31,20 @@ pub fn vm86(r: &mut Random) -> Case {
     }
     case.code(&code);
     case
+}
+
+/// What POPF or IRET takes from the stack.
+fn frame(case: &mut Case, r: &mut Random) {
+    let flags = r.word() & !flag::TF;
+    let (ip, cs): (u32, u32) = (at::CODE_B.into(), WINDOW >> 4);
+    let bytes: Vec<u8> = if case.title.starts_with("iretd") {
+        [ip, cs, flags].into_iter().flat_map(u32::to_le_bytes).collect()
+    } else if case.title.starts_with("iret") {
+        [ip, cs, flags].into_iter().flat_map(|v| (v as u16).to_le_bytes()).collect()
+    } else {
+        flags.to_le_bytes().to_vec()
+    };
+    case.patches.put(at::STACK3, &bytes);
 }
 
 /// The interrupt redirection and I/O bitmaps, and where the TSS ends.
