@@ -28,7 +28,8 @@ pub fn needs(scope: Scope) -> Vec<Need> {
     needs
 }
 
-/// What the tests run: a browser, and the compiler that judges the firmware's ACPI tables.
+/// What the tests run: a browser, the compiler that judges the firmware's ACPI tables, and the emulators that `aero
+/// cpu-test system` compares with.
 fn packages() -> Vec<&'static str> {
     let mut packages = Vec::new();
     if std::env::var_os("AERO_CHROMIUM").is_none() && commands::find("chromium").is_none() {
@@ -36,6 +37,11 @@ fn packages() -> Vec<&'static str> {
     }
     if commands::find("iasl").is_none() {
         packages.push("acpica-tools");
+    }
+    for (program, package) in [("bochs", "bochs"), ("qemu-system-x86_64", "qemu-system-x86")] {
+        if commands::find(program).is_none() {
+            packages.push(package);
+        }
     }
     packages
 }
