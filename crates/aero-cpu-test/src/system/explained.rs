@@ -45,6 +45,8 @@ impl Situation<'_> {
 struct Whole {
     oracle: Oracle,
     families: &'static [&'static str],
+    /// One of these is in the title; none means any title.
+    titles: &'static [&'static str],
     reason: &'static str,
     holds: fn(&Situation<'_>) -> bool,
 }
@@ -65,13 +67,33 @@ const WORDS: &[Word] = &[
         |d| is_stack(d) && d.ours == d.theirs | RF && matches!(d.vector, 3 | 4 | 9 | 20..),
     ),
     word(Oracle::Bochs, "Bochs pushes RF set on #DF; 17.3.1.1 says so of faults, and #DF is an abort", |d| {
-        is_stack(d) && d.theirs == d.ours | RF && d.vector == 8
+        d.offset >= at::IDT && d.theirs == d.ours | RF && d.vector == 8
     }),
     word(Oracle::Bochs, "bits 19:16 of what LAR gives are undefined (vol. 2A)", |d| {
         d.title.contains("lar ecx") && d.offset == ECX && (d.ours ^ d.theirs) & !0xf_0000 == 0
     }),
     word(Oracle::Bochs, "a 16-bit TSS leaves the upper halves of registers undefined (8.6)", |d| {
-        d.title.contains("16 bits") && is_general(d) && (d.ours ^ d.theirs) & 0xffff == 0
+        // The stub pushes EAX on the task's stack.
+        let pushed = (at::DATA_B + 0x3c0..at::DATA_B + 0x3f8).contains(&d.offset);
+        d.title.contains("16 bits") && (pushed || is_general(d) && (d.ours ^ d.theirs) & 0xffff == 0)
+    }),
+    word(Oracle::Bochs, "Bochs pushes CALL's frame before it looks at EIP; vol. 2A has it after", |d| {
+        d.title.starts_with("far call") && d.vector == 13 && (is_outer_stack(d) || is_page_entry(d))
+    }),
+    word(Oracle::Qemu, "TCG's IRET loads VIF and VIP at every CPL; vol. 2A: at CPL 0", |d| {
+        let flags = is_stack(d) || d.offset == record::FLAGS;
+        d.title.contains("iret") && flags && (d.ours ^ d.theirs) & !0x19_0000 == 0
+    }),
+    word(Oracle::Qemu, "TCG saves RF clear in the old TSS on a fault; 17.3.1.1 has it set", |d| {
+        d.offset == at::TSS + 0x24 && d.ours == d.theirs | RF
+    }),
+    word(
+        Oracle::Bochs,
+        "B0 to B3 may be set of breakpoints that are not enabled, or come at once (17.2.3)",
+        |d| d.offset == record::DR6 && d.ours & !d.theirs == 0 && d.theirs & !d.ours & !0xf == 0,
+    ),
+    word(Oracle::Bochs, "a trap amid REP pushes RF set (17.3.1.1); Bochs has it clear", |d| {
+        d.title.contains("rep ") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF
     }),
     word(Oracle::Bochs, "DR7 bit 11 is reserved where there is no RTM (17.2.4); Bochs keeps it", |d| {
         (d.offset == record::DR7 || is_general(d)) && d.theirs == d.ours | 0x800 && d.title.contains("mov dr")
@@ -95,6 +117,16 @@ fn is_stack(d: &Difference<'_>) -> bool {
     (0x6000..at::CODE).contains(&d.offset) || (at::DATA..0xf000).contains(&d.offset)
 }
 
+/// A stack other than that which exceptions switch to.
+fn is_outer_stack(d: &Difference<'_>) -> bool {
+    is_stack(d) && !(at::INNER_STACK0 - 0x40..at::INNER_STACK0).contains(&d.offset)
+}
+
+/// An entry of the page tables.
+fn is_page_entry(d: &Difference<'_>) -> bool {
+    (at::ROOT..0x6000).contains(&d.offset)
+}
+
 /// A general register in the record.
 fn is_general(d: &Difference<'_>) -> bool {
     (record::GPR..record::SEGMENTS).contains(&d.offset)
@@ -102,19 +134,41 @@ fn is_general(d: &Difference<'_>) -> bool {
 
 /// What TCG leaves out, where Bochs and Aero agree that it matters.
 const fn loose(families: &'static [&'static str], reason: &'static str) -> Whole {
-    Whole { oracle: Oracle::Qemu, families, reason, holds: |s| s.third_agrees() }
+    Whole { oracle: Oracle::Qemu, families, titles: &[], reason, holds: |s| s.third_agrees() }
+}
+
+const fn either(oracle: Oracle, titles: &'static [&'static str], reason: &'static str) -> Whole {
+    Whole { oracle, families: &["control"], titles, reason, holds: |_| true }
 }
 
 const WHOLES: &[Whole] = &[
     Whole {
         oracle: Oracle::Bochs,
         families: &["long"],
+        titles: &["iret of 4", "iret of 2"],
         reason: "IRET of 32 and 16 bits in 64-bit mode pops RSP too (vol. 2A); Bochs does so with 64 only",
-        holds: |s| {
-            let short = ["iret of 4", "iret of 2"].iter().any(|what| s.case.title.contains(what));
-            short && s.case.title.contains("compatible false")
-        },
+        holds: |s| s.case.title.contains("compatible false"),
     },
+    either(
+        Oracle::Bochs,
+        &["wrmsr c0000084", "wrmsr c0000103"],
+        "the upper halves of IA32_FMASK and IA32_TSC_AUX are reserved (vol. 4): #GP; Bochs drops them",
+    ),
+    either(
+        Oracle::Qemu,
+        &["wrmsr c0000084", "wrmsr c0000103"],
+        "the upper halves of IA32_FMASK and IA32_TSC_AUX are reserved (vol. 4): #GP; TCG keeps them",
+    ),
+    either(
+        Oracle::Bochs,
+        &["wrmsr 174"],
+        "the bits of IA32_SYSENTER_CS beside the selector are not used but kept (vol. 4); Bochs drops some",
+    ),
+    either(
+        Oracle::Qemu,
+        &["wrmsr 174"],
+        "the bits of IA32_SYSENTER_CS beside the selector are not used but kept (vol. 4); TCG drops them",
+    ),
     loose(
         &["real", "limits", "stack"],
         "TCG checks neither limits nor types on accesses (5.3, 5.5), and lets LOCK stand before some instructions",
@@ -152,6 +206,7 @@ pub fn reason(
     let fits = |rule: &&Whole| {
         rule.oracle == oracle
             && (rule.families.is_empty() || rule.families.contains(&family))
+            && (rule.titles.is_empty() || rule.titles.iter().any(|title| case.title.contains(title)))
             && (rule.holds)(&situation)
     };
     WHOLES.iter().find(fits).map(|rule| rule.reason)

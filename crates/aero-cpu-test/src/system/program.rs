@@ -35,6 +35,9 @@ const BOOT16: usize = 0x1_fe00;
 const BOOT32: usize = 0x1_fe80;
 const RESET_VECTOR: usize = 0x1_fff0;
 
+/// Where code that went to an offset without its segment's base strays.
+const STRAY: u32 = 0x8000;
+
 const CR0_PE_ET: u32 = 0x11;
 const CR4_PAE: u32 = 0x20;
 const EFER: u32 = 0xc000_0080;
@@ -245,14 +248,14 @@ fn start(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.xor(edi, edi)?;
     a.mov(ecx, 256)?;
     a.rep().stosd()?;
-    a.mov(word_ptr(var::REDIRECTED), var::UD2)?;
-    // What runs off the window's end, or towards its begin, is to stop there.
+    // What runs off the window's end, or lands before its begin, is to stop there.
     a.mov(eax, 0xcccc_ccccu32)?;
-    for edge in [WINDOW + WINDOW_SIZE, WINDOW - 0x40] {
-        a.mov(edi, edge)?;
-        a.mov(ecx, 16)?;
+    for (from, to) in [(WINDOW + WINDOW_SIZE, WINDOW + WINDOW_SIZE + 0x40), (STRAY, WINDOW)] {
+        a.mov(edi, from)?;
+        a.mov(ecx, (to - from) / 4)?;
         a.rep().stosd()?;
     }
+    a.mov(word_ptr(var::REDIRECTED), var::UD2)?;
     a.mov(dword_ptr(var::MAGIC), var::ALIVE)?;
     for byte in BEGIN {
         a.mov(al, u32::from(*byte))?;
