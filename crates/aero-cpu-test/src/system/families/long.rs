@@ -38,7 +38,11 @@ pub fn syscall(r: &mut Random) -> Case {
         case.cs_ip(if cpl == 0 { sel::CODE0 } else { sel::CODE3 }, linear(at::CODE));
     }
     let entry_cs = r.pick(&[sel::CODE0, 0, 3, sel::CODE3]);
-    let (target, stack) = (address(r, linear(at::CODE_B)), address(r, linear(at::STACK3)));
+    let (target, stack) = if env == Env::Long {
+        (address(r, linear(at::CODE_B)), address(r, linear(at::STACK3)))
+    } else {
+        (linear(at::CODE_B).into(), linear(at::STACK3).into())
+    };
     let entry = linear(at::CODE_B);
     let mut msrs = vec![(0x174, entry_cs.into()), (0x175, linear(at::STACK0).into()), (0x176, entry.into())];
     if env == Env::Long {

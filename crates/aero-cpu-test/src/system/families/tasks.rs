@@ -137,7 +137,7 @@ fn spoil(task: &mut Task, r: &mut Random, case: &mut Case, short: bool) -> Strin
             format!("ldt {}", describe(case))
         }
         4 => {
-            task.flags = r.word() & flag::ALL | flag::FIXED;
+            task.flags = r.word() & flag::ALL & !flag::TF | flag::FIXED;
             format!("flags {:x}", task.flags)
         }
         5 if !short => {
