@@ -116,7 +116,7 @@ fn far_jump(a: &mut CodeAssembler, code: Code, selector: u16, offset: u32) -> Re
 
 /// From the reset vector to 32-bit code, everything still in the ROM.
 fn boot16() -> Result<Vec<u8>> {
-    let gdtr = BOOT16 as u32 + 0x70 & 0xffff;
+    let gdtr = (BOOT16 as u32 + 0x70) & 0xffff;
     let mut a = CodeAssembler::new(16)?;
     a.cli()?;
     // lgdt cs:[gdtr] with a 32-bit base

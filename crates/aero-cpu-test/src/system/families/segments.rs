@@ -22,7 +22,7 @@ pub fn selector(r: &mut Random) -> u16 {
         2 => 0x400 | rpl,
         3 => 0x204 | rpl,
         4..8 => (r.below(0x38) as u16 + 1) << 3 | 4 | rpl,
-        _ => sel::FREE + (r.below(0x20) as u16) * 8 | rpl,
+        _ => (sel::FREE + (r.below(0x20) as u16) * 8) | rpl,
     }
 }
 

@@ -99,7 +99,7 @@ pub fn tasks(r: &mut Random) -> Case {
         case.patches.put(slot + IMAGE32, &task.image32());
     }
     let how = way(&mut case, r, selector);
-    case.flags(r.word() & 0x8d5 | r.below(2) * flag::NT);
+    case.flags(r.word() & 0x8d5 | (r.below(2) * flag::NT));
     case.reg(reg::EAX, r.word());
     case.title = format!(
         "{how} to a task of {} bits at CPL {cpl}, access {access:02x} limit {limit:x}, {wrong}",
