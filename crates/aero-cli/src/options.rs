@@ -587,6 +587,13 @@ mod tests {
     }
 
     #[test]
+    fn machine_has_a_switch_for_the_hypervisor_interface() {
+        let hyperv = |text: &str| parse(&["--kernel", "k", "--machine", text]).map(|o| o.hyperv).ok();
+        assert_eq!(["win7", "win7,hv=on", "win7,hv=off"].map(hyperv), [Some(false), Some(true), Some(false)]);
+        assert_eq!(["pc", "win7,hv", ""].map(hyperv), [None; 3]);
+    }
+
+    #[test]
     fn sizes_take_k_m_and_g() {
         let bytes = |text: &str| text.parse::<Size>().map(|s| s.0).ok();
         assert_eq!(

@@ -47,7 +47,9 @@ fn version_and_help_are_there() {
     assert!(version.status.success() && version.stdout.starts_with(b"aero "));
     let help = aero(&["run", "--help"]);
     let help = String::from_utf8(help.stdout).expect("text");
-    for part in ["--kernel", "--expect-serial", "Exit status", "Ctrl-A x"] {
+    for part in
+        ["--kernel", "--firmware", "--testdev", "--post-port", "--expect-serial", "Exit status", "Ctrl-A x"]
+    {
         assert!(help.contains(part), "{part} is missing");
     }
 }
@@ -87,6 +89,60 @@ fn memory_that_cannot_be_is_refused() {
     }
 }
 
+/// An ELF file of 32 bits with a multiboot header, its segment at `at`.
+fn multiboot(at: u32, checksum: u32) -> Vec<u8> {
+    const MAGIC: u32 = 0x1bad_b002;
+    let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
+    let ident = [0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0];
+    let sizes = [52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    let program = words(&[1, 84, at, at, 16, 16, 7, 4]);
+    let body = words(&[MAGIC, 0, checksum, 0xf4f4_f4f4]);
+    [&ident[..], &words(&[1, at + 12, 52, 0, 0]), &sizes, &program, &body].concat()
+}
+
+#[test]
+fn bad_multiboot_kernels_are_named_with_the_cure() {
+    const GOOD: u32 = 0xe452_4ffe;
+    let files = Files::new();
+    let good = multiboot(0x10_0000, GOOD);
+    for (bytes, parts) in [
+        (multiboot(0x10_0000, 1), ["checksum", "offset 0x54"]),
+        (good[..good.len() - 4].to_vec(), ["truncated", "a segment"]),
+        (good[..60].to_vec(), ["multiboot header", "first 8 KiB"]),
+        (multiboot(0x7000_0000, GOOD), ["0x70000000", "--memory"]),
+        (multiboot(0xf_8000, GOOD), ["0xf8000", "link it elsewhere"]),
+    ] {
+        let file = files.with("kernel.elf", &bytes);
+        let line = refused_in_one_line(&["--kernel", &file, "--memory", "32M"]);
+        assert!(line.contains(&format!("--kernel {file}: ")), "{line}");
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
+}
+
+#[test]
+fn bad_firmware_is_named_with_the_cure() {
+    let files = Files::new();
+    for (bytes, part) in
+        [(vec![0; 1000], "64 KiB"), (vec![0; 65 << 10], "64 KiB"), (vec![0; 17 << 20], "16 MiB")]
+    {
+        let file = files.with("rom", &bytes);
+        let line = refused_in_one_line(&["--firmware", &file]);
+        assert!(line.contains(&format!("--firmware {file}: ")) && line.contains(part), "{line}");
+    }
+    assert!(
+        refused_in_one_line(&["--firmware", "no/such/rom"])
+            .contains("--firmware no/such/rom: there is no such file")
+    );
+    let both = refused(&["--firmware", "rom", "--kernel", "k"]);
+    assert!(both.contains("--firmware") && both.contains("--kernel"), "{both}");
+}
+
+#[test]
+fn several_processors_are_refused_for_now() {
+    let line = refused(&["--kernel", "k", "--cpus", "4"]);
+    assert!(line.contains("--cpus") && line.contains("one processor"), "{line}");
+}
+
 #[test]
 fn bad_options_are_named() {
     for (arguments, part) in [
@@ -98,6 +154,7 @@ fn bad_options_are_named() {
         (&["--expect-serial", "("], "--expect-serial"),
         (&["--timeout", "-1"], "--timeout"),
         (&["--debug-exit", "70000"], "--debug-exit"),
+        (&["--post-port", "none"], "--post-port"),
     ] {
         let text = refused(&[&["--kernel", "k"], arguments].concat());
         assert!(text.contains(part), "{text}");

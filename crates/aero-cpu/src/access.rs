@@ -215,6 +215,7 @@ impl Vcpu<'_> {
     #[cold]
     #[inline(never)]
     fn load_slow(&mut self, la: u64, len: u32) -> Result<u64, Stop> {
+        self.check_canonical(la, len)?;
         self.check_alignment(la, len)?;
         let value = self.read_at(la, len, Who::at(self.st.cpl))?;
         if self.core.watch.data {
@@ -226,6 +227,7 @@ impl Vcpu<'_> {
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, la: u64, len: u32, value: u64) -> Result<(), Stop> {
+        self.check_canonical(la, len)?;
         self.check_alignment(la, len)?;
         self.write_at(la, len, value, Who::at(self.st.cpl))?;
         if self.core.watch.data {

@@ -12,6 +12,7 @@ use crate::access::Place;
 use crate::bind::bind;
 use crate::hot::Kind;
 use crate::op::{Op, branch};
+use crate::state::seg;
 use crate::tlb::Tlb;
 use crate::vcpu::{Mode, Stop, Vcpu};
 use aero_mem::GuestMemory;
@@ -135,6 +136,7 @@ impl BlockCache {
         if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(la) {
             return Err(v.gp(0));
         }
+        check_limit(v, la)?;
         let place = self.translate(v, la, user)?;
         let Place::Ram(at) = place else { return self.decode_uncached(v, la, place) };
         let key = place_key(at, v.mode);
@@ -173,7 +175,9 @@ impl BlockCache {
         v.fetch_bytes(place, &mut bytes[..in_page]);
         let mut decoded = decode(&bytes[..in_page], v.mode.code, features);
         if matches!(decoded, Err(DecodeError::Truncated)) && in_page < MAX_LEN {
-            let second = v.translate_fetch(next_page(v, la), v.st.cpl == 3)?;
+            let next = next_page(v, la);
+            check_limit(v, next)?;
+            let second = v.translate_fetch(next, v.st.cpl == 3)?;
             v.fetch_bytes(second, &mut bytes[in_page..]);
             decoded = decode(&bytes, v.mode.code, features);
         }
@@ -185,6 +189,7 @@ impl BlockCache {
     fn second_page_holds(&self, v: &mut Vcpu<'_>, la: u64, entry: Entry) -> Result<bool, Stop> {
         let Some(second) = entry.second else { return Ok(true) };
         let next = next_page(v, la);
+        check_limit(v, next)?;
         Ok(v.translate_fetch(next, v.st.cpl == 3)? == Place::Ram(second))
     }
 
@@ -210,6 +215,7 @@ impl BlockCache {
                     if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(next) {
                         return Err(v.gp(0));
                     }
+                    check_limit(v, next)?;
                     let Place::Ram(s) = v.translate_fetch(next, v.st.cpl == 3)? else { return Ok(None) };
                     second = Some(s);
                     let more = fetch(v.mem, s, MAX_LEN - have, &mut bytes[have..]);
@@ -292,6 +298,14 @@ fn near_the_hole(v: &Vcpu<'_>, la: u64) -> bool {
 fn next_page(v: &Vcpu<'_>, la: u64) -> u64 {
     let next = (la | 0xfff).wrapping_add(1);
     if v.mode.code == aero_x86::CodeSize::B64 { next } else { next & 0xffff_ffff }
+}
+
+/// Whether code may lie at linear address `la`. A byte beyond the limit of CS faults before its page is looked up
+/// (Intel SDM vol. 3, 5.3).
+fn check_limit(v: &mut Vcpu<'_>, la: u64) -> Result<(), Stop> {
+    let cs = v.st.segments[usize::from(seg::CS)];
+    let beyond = (la.wrapping_sub(cs.base) & 0xffff_ffff) > u64::from(cs.limit);
+    if !v.mode.flat && beyond { Err(v.gp(0)) } else { Ok(()) }
 }
 
 /// Copies instruction bytes out of RAM at arena offset `at`: at most `limit`, at most what fits.

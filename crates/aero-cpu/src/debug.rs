@@ -37,6 +37,14 @@ pub mod dr7 {
     pub const WRITABLE: u64 = 0xffff_23ff;
 }
 
+/// IA32_DEBUGCTL bits (Intel SDM vol. 3, 18.4.1).
+pub mod debugctl {
+    /// BTF: TF traps after branches only.
+    pub const BTF: u64 = 1 << 1;
+    /// LBR, BTF and TR: a debug exception clears them.
+    pub const CLEARED: u64 = 1 << 0 | BTF | 1 << 6;
+}
+
 /// What a breakpoint waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Kind {
@@ -173,10 +181,11 @@ impl Vcpu<'_> {
     }
 
     /// Enters the reasons of a #DB into DR6. B0 to B3 tell of this one only; the others stay until software clears
-    /// them. DR7.GD goes, so that the handler may use the registers.
+    /// them. DR7.GD goes, so that the handler may use the registers; so does what traces branches.
     pub(crate) fn record_debug(&mut self, bits: u64) {
         self.st.dr[6] = self.st.dr[6] & !dr6::POINTS | bits;
         self.st.dr[7] &= !dr7::GD;
+        self.st.msr.debugctl &= !debugctl::CLEARED;
     }
 
     /// A task switch turns local breakpoints off.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "borrows the state block out of the arena for the length of one run")]
 
 use crate::block::BlockCache;
-use crate::debug::{Watch, dr6};
+use crate::debug::{Watch, debugctl, dr6};
 use crate::exception::{Exception, Vector};
 use crate::hot::{self, Left};
 use crate::lapic::LocalApic;
@@ -237,6 +237,11 @@ fn between_instructions(v: &mut Vcpu<'_>) -> Result<Next, Stop> {
             return Ok(Next::Look);
         }
     }
+    if v.st.eflags & (eflags::VIF | eflags::VIP) == eflags::VIF | eflags::VIP && v.virtual_interrupt_faults()
+    {
+        v.deliver_exception(Exception { vector: Vector::PROTECTION, code: Some(0), address: 0 })?;
+        return Ok(Next::Look);
+    }
     let alone = v.core.shadow != Shadow::Open
         || v.st.eflags & (eflags::TF | eflags::RF) != 0
         || v.core.watch.execute
@@ -308,6 +313,7 @@ fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     let block = cache.block_at(v, la)?;
     let ops = cache.ops(block);
     let n = within_limit(v, &ops[..1])?;
+    let next = v.st.rip.wrapping_add(u64::from(ops[0].end)) & v.rip_mask();
     let (flags, shadow) = (v.st.eflags, core::mem::replace(&mut v.core.shadow, Shadow::Open));
     let tracing = flags & eflags::TF != 0;
     v.attention = false;
@@ -319,7 +325,8 @@ fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     v.attention = true;
     match done {
         Ok(()) | Err(Stop::Halt) => {
-            if tracing && !v.delivered && v.core.shadow != Shadow::Traps {
+            let traced = v.st.msr.debugctl & debugctl::BTF == 0 || v.st.rip != next;
+            if tracing && traced && !v.delivered && v.core.shadow != Shadow::Traps {
                 v.core.pending_debug |= dr6::BS;
             }
         }

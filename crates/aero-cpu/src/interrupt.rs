@@ -163,6 +163,12 @@ impl Vcpu<'_> {
         Ok(())
     }
 
+    /// Whether VIF and VIP together are #GP(0) here: the program enabled virtual interrupts, and one waits. Only a
+    /// supervisor can bring both about (Intel SDM vol. 3, 21.3.3.5).
+    pub(crate) fn virtual_interrupt_faults(&self) -> bool {
+        self.st.vm86() && self.st.cr4 & cr4::VME != 0
+    }
+
     /// The flags as a VM86 program sees them: below IOPL 3 under VME, IOPL reads as 3 and IF as VIF
     /// (Intel SDM vol. 3, 21.3.2).
     pub(crate) fn virtual_flags(&self) -> u64 {

@@ -383,6 +383,12 @@ impl LocalApic {
         self.refresh();
     }
 
+    /// Puts the PIC on LINT0 and leaves the rest as it is after a reset. Firmware does this as one of the first
+    /// things; a test ROM that knows only the PIC does not. (QEMU's machines come up so.)
+    pub fn connect_pic(&mut self) {
+        self.lvt[spec::LINT0] = spec::LVT_EXTINT;
+    }
+
     /// The identification.
     pub fn id(&self) -> u8 {
         self.id

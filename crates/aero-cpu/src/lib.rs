@@ -6,6 +6,7 @@
 //! 1. [`exec`] looks up RIP in the jump cache of [`block`]; a hit names a run of [`op::Op`]s.
 //! 2. Each op is a function pointer and 24 bytes of operands; [`bind`] chose the function when the block was decoded,
 //!    monomorphic in operand size, addressing mode and operation.
+//!    The commonest ones of flat code are not called: `hot` has them in the loop.
 //! 3. Memory goes through [`access`]: one load from a table in the arena, one subtraction, one test.
 //! 4. A handler that cannot go on returns a [`vcpu::Stop`]; state is then exactly as before the instruction.
 //!

@@ -241,8 +241,10 @@ impl Vcpu<'_> {
         if vm86 {
             *s = Segment::real(selector, 3);
         } else {
-            let kept = s.attributes & 0xf000;
-            *s = Segment { base: u64::from(selector) << 4, selector, attributes: kept | 0x93, ..*s };
+            // An unusable segment becomes usable, and CS can be written again; nothing else changes.
+            let keep = s.present() && n != seg::CS;
+            let attributes = if keep { s.attributes } else { s.attributes & 0xf000 | 0x93 };
+            *s = Segment { base: u64::from(selector) << 4, selector, attributes, ..*s };
         }
         self.update_mode();
     }

@@ -391,6 +391,8 @@ impl Vcpu<'_> {
         self.st.tr = Segment { attributes: d.attributes() | kind::BUSY, ..d.segment() };
         self.st.cr0 |= cr0::TS;
         self.attention = true;
+        // The old task's TF does not trap in the new one.
+        self.delivered = true;
         self.enter_task(&new, how, wide, error).map_err(|stop| match stop {
             Stop::NonCanonical | Stop::Fault => Stop::FaultAfter,
             other => other,
@@ -423,6 +425,9 @@ impl Vcpu<'_> {
         let tr = self.st.tr;
         let wide = tr.attributes & 8 != 0;
         let (first, bytes) = if wide { (0x20, 0x40) } else { (0x0e, 0x1c) };
+        if tr.limit < first as u32 + bytes - 1 {
+            return Err(self.raise_code(Vector::INVALID_TSS, code(tr.selector)));
+        }
         self.probe_system(self.wrap(tr.base.wrapping_add(first)), bytes, true)?;
         if how == TaskSwitch::Call {
             return Ok(None);
@@ -496,6 +501,13 @@ impl Vcpu<'_> {
 
     fn enter_task_segments(&mut self, new: &TaskState) -> Result<(), Stop> {
         let cs = new.segments[usize::from(seg::CS)];
+        let stack = self.stack_segment(new.segments[usize::from(seg::SS)], rpl(cs), Vector::INVALID_TSS)?;
+        self.st.segments[usize::from(seg::SS)] = stack;
+        self.st.cpl = rpl(cs);
+        self.update_mode();
+        for n in [seg::DS, seg::ES, seg::FS, seg::GS] {
+            self.load_segment_or(n, new.segments[usize::from(n)], Vector::INVALID_TSS)?;
+        }
         if is_null(cs) {
             return Err(self.raise_code(Vector::INVALID_TSS, 0));
         }
@@ -505,15 +517,9 @@ impl Vcpu<'_> {
             return Err(self.raise_code(Vector::INVALID_TSS, code(cs)));
         }
         self.check_present(&d)?;
-        let stack = self.stack_segment(new.segments[usize::from(seg::SS)], rpl(cs), Vector::INVALID_TSS)?;
         self.mark_accessed(&mut d)?;
         self.st.segments[usize::from(seg::CS)] = d.segment();
-        self.st.segments[usize::from(seg::SS)] = stack;
-        self.st.cpl = rpl(cs);
         self.update_mode();
-        for n in [seg::ES, seg::DS, seg::FS, seg::GS] {
-            self.load_segment_or(n, new.segments[usize::from(n)], Vector::INVALID_TSS)?;
-        }
         self.check_entry(&d, new.eip.into())
     }
 }

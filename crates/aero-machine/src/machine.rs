@@ -118,6 +118,8 @@ impl Machine {
         if let Some(kernel) = &self.kernel {
             self.world.leave_as_firmware_does(&mut self.mem);
             boot::load(&mut self.cpus, &mut self.mem, kernel)?;
+        } else {
+            self.cpus[0].core.lapic.connect_pic();
         }
         Ok(())
     }

@@ -391,6 +391,29 @@ mod tests {
         assert_eq!([leaf(3, 1), leaf(64, 1), win7(0x0d, 0)], [Leaf::default(); 3]);
     }
 
+    /// `/proc/cpuinfo` as the guest tests expect it: the table's names, and words that Linux adds of its own.
+    #[test]
+    fn guest_tests_expect_the_flags_of_the_table() {
+        const LINUX: [&str; 6] = ["rep_good", "nopl", "xtopology", "cpuid", "invpcid_single", "ospke"];
+        for (model, test) in [
+            (&WIN7, include_str!("../../../guests/cpuinfo-win7/test.toml")),
+            (&CORE2, include_str!("../../../guests/cpuinfo-core2/test.toml")),
+            (&MAX, include_str!("../../../guests/cpuinfo-max/test.toml")),
+        ] {
+            let line = test.lines().find_map(|l| l.strip_prefix("expect_serial = \"flags")).unwrap();
+            let words = line.split_once(": ").unwrap().1.trim_end_matches("\\\\s\"");
+            let mut expected: Vec<&str> = words.split(' ').filter(|w| !LINUX.contains(w)).collect();
+            let mut table: Vec<&str> = Feature::ALL
+                .iter()
+                .filter(|f| model.features.has(**f))
+                .flat_map(|f| f.name().split_whitespace())
+                .collect();
+            expected.sort_unstable();
+            table.sort_unstable();
+            assert_eq!(expected, table, "{}", model.name);
+        }
+    }
+
     #[test]
     fn perfmon_is_not_advertised() {
         assert_eq!(win7(0x0a, 0), Leaf::default());

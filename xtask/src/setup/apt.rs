@@ -28,14 +28,24 @@ pub fn needs(scope: Scope) -> Vec<Need> {
     needs
 }
 
-/// What the tests run: a browser, and the compiler that judges the firmware's ACPI tables.
+/// What the tests run, by the program that a package brings.
+const TOOLS: [(&str, &str); 4] = [
+    ("iasl", "acpica-tools"),
+    ("nasm", "nasm"),
+    ("bochs", "bochs"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
+
+/// What the tests run: a browser, the compiler that judges the firmware's ACPI tables, the assembler of the bare-metal
+/// images, and the emulators that `aero cpu-test system` compares with.
 fn packages() -> Vec<&'static str> {
-    let mut packages = Vec::new();
+    let mut packages: Vec<_> = TOOLS
+        .iter()
+        .filter(|(program, _)| commands::find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
     if std::env::var_os("AERO_CHROMIUM").is_none() && commands::find("chromium").is_none() {
         packages.push("chromium");
-    }
-    if commands::find("iasl").is_none() {
-        packages.push("acpica-tools");
     }
     packages
 }

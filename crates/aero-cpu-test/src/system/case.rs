@@ -184,10 +184,14 @@ impl Patches {
         self.put64(at::GDT + (selector & !7), raw);
     }
 
-    /// Puts a descriptor where its selector says: the local table with bit 2, the global one without.
+    /// Puts a descriptor where its selector says: the local table with bit 2, the global one without; nowhere if that
+    /// is the null descriptor's place or beyond the table.
     pub fn table(&mut self, selector: u16, raw: u64) {
-        let table = if selector & 4 == 0 { at::GDT } else { at::LDT };
-        self.put64(table + (selector & !7), raw);
+        let (table, end) = if selector & 4 == 0 { (at::GDT, at::LDT) } else { (at::LDT, at::TSS) };
+        let place = table + (selector & !7);
+        if place < end && selector > 3 {
+            self.put64(place, raw);
+        }
     }
 
     /// The list as the driver reads it.

@@ -91,11 +91,11 @@ impl Oracle {
 
     fn start(self, dir: &Path) -> Result<Child> {
         let mut command = Command::new(self.program());
+        command.stdin(Stdio::null()).stderr(Stdio::null());
         match self {
             Self::Qemu => qemu(&mut command, dir),
             _ => bochs(&mut command, dir)?,
         }
-        command.stdin(Stdio::null()).stderr(Stdio::null());
         command.spawn().with_context(|| format!("{} does not start", self.program()))
     }
 }
@@ -118,9 +118,10 @@ fn bochs(command: &mut Command, dir: &Path) -> Result<()> {
     let sum = video.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     video[511] = 0u8.wrapping_sub(sum);
     fs::write(dir.join("video"), video)?;
-    fs::write(dir.join("go"), "c\n")?;
+    // It stops at each reset, that is, at each triple fault.
+    fs::write(dir.join("go"), "c\n".repeat(10_000))?;
     fs::write(dir.join("bochsrc"), BOCHSRC)?;
-    command.args(["-q", "-f", "bochsrc", "-rc", "go"]).current_dir(dir);
+    command.args(["-q", "-f", "bochsrc"]).current_dir(dir).stdin(fs::File::open(dir.join("go"))?);
     command.stdout(fs::File::create(dir.join("output"))?);
     Ok(())
 }
@@ -150,7 +151,7 @@ struct Running {
 }
 
 /// How long an emulator may be silent before it is taken to hang.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 impl Running {
     /// Waits for its end, or for silence. What it wrote.

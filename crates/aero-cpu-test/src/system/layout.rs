@@ -75,8 +75,13 @@ pub mod var {
     pub const INDEX: u32 = 0x808;
     /// Top of the driver's stack.
     pub const STACK: u32 = 0x4000;
-    /// Where every vector of the table at 0 leads, which VM86 uses under VME: HLT, that is #GP.
-    pub const REDIRECTED: u32 = 0x500;
+    /// Every vector of the table at 0, which VM86 uses under VME. Its bytes are UD2 and what is as undefined, so that
+    /// code that strays there stops.
+    pub const REDIRECTION: u32 = 0x0f0b_0b0f;
+    /// Where they lead: UD2.
+    pub const REDIRECTED: u32 = (REDIRECTION >> 16 << 4) + (REDIRECTION & 0xffff);
+    /// UD2.
+    pub const UD2: u32 = 0x0b0f;
 }
 
 /// Offsets in the window.

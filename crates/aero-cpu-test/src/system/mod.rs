@@ -41,6 +41,9 @@ pub struct Args {
     /// Keep the cases that differ here, each as a ROM of its own with its outcomes
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
+    /// Write the digests of families without differences to this file, for the tests
+    #[arg(long, value_name = "FILE")]
+    pub bless: Option<PathBuf>,
     /// Show at most so many differences of each family
     #[arg(long, default_value_t = 5)]
     pub show: usize,
@@ -51,6 +54,8 @@ pub struct Args {
 struct Tally {
     cases: usize,
     differences: usize,
+    /// Of all that Aero came to.
+    digest: u64,
     explained: BTreeMap<&'static str, usize>,
 }
 
@@ -64,10 +69,17 @@ pub fn run(args: &Args) -> Result<bool> {
     let mut session = Session::new(&oracles)?;
     println!("system: seed {}, against {}", args.seed, names(&oracles));
     let mut fine = true;
+    let mut golden = String::new();
     for (family, count) in shares(&families, args.cases) {
         let tally = session.family(family, count, args)?;
         println!("{}", line(family, &tally));
         fine &= tally.differences == 0;
+        if tally.differences == 0 {
+            golden.push_str(&format!("{} {} {count} {:016x}\n", family.name, args.seed, tally.digest));
+        }
+    }
+    if let Some(path) = &args.bless {
+        std::fs::write(path, golden)?;
     }
     Ok(fine)
 }
@@ -133,6 +145,13 @@ pub fn cases_of(family: &Family, seed: u64, count: u32) -> BTreeMap<Env, Vec<Cas
     by_env
 }
 
+/// Digests on digests: any outcome that changes changes it.
+fn digest(before: u64, outcomes: &[Outcome]) -> u64 {
+    outcomes
+        .iter()
+        .fold(before, |sum, outcome| (sum.rotate_left(5) ^ outcome.digest()).wrapping_mul(0x100_0000_01b3))
+}
+
 /// Emulators at hand.
 struct Session {
     aero: Aero,
@@ -149,6 +168,7 @@ impl Session {
         let mut tally = Tally::default();
         for (env, cases) in cases_of(family, args.seed, count) {
             let (ours, theirs) = self.outcomes(env, &cases)?;
+            tally.digest = digest(tally.digest, &ours);
             for (n, case) in cases.iter().enumerate() {
                 let others: Vec<_> = theirs.iter().map(|(oracle, all)| (*oracle, &all[n])).collect();
                 self.judge(family, case, &ours[n], &others, args, &mut tally)?;
@@ -237,4 +257,89 @@ fn save(
     std::fs::write(dir.join(format!("{name}.rom")), rom.bytes)?;
     std::fs::write(dir.join(format!("{name}.txt")), telling(family, case, ours, others))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by `--bless`: family, seed, cases, digest. Only families in which every oracle agrees are here.
+    const GOLDEN: &str = include_str!("golden.txt");
+
+    fn golden() -> Vec<(&'static Family, u64, u32, u64)> {
+        let parse = |line: &'static str| {
+            let mut words = line.split(' ');
+            let mut word = || words.next().expect("four words in a line");
+            let family = chosen(Some(word())).expect("a family")[0];
+            let seed = word().parse().expect("a seed");
+            let cases = word().parse().expect("a number of cases");
+            (family, seed, cases, u64::from_str_radix(word(), 16).expect("a digest"))
+        };
+        GOLDEN.lines().map(parse).collect()
+    }
+
+    fn args(seed: u64) -> Args {
+        Args { seed, cases: 0, oracle: Vec::new(), family: None, save: None, bless: None, show: 3 }
+    }
+
+    #[test]
+    fn outcomes_are_those_that_all_emulators_agreed_on() {
+        let mut session = Session::new(&[]).expect("a machine");
+        assert!(!golden().is_empty());
+        for (family, seed, cases, expected) in golden() {
+            let tally = session.family(family, cases, &args(seed)).expect("ROMs run");
+            assert_eq!(tally.digest, expected, "family {}; cpu-test system tells what differs", family.name);
+        }
+    }
+
+    #[test]
+    fn fresh_cases_agree_with_the_oracles_that_are_installed() {
+        let here: Vec<_> =
+            [Oracle::Bochs, Oracle::Qemu].into_iter().filter(|oracle| oracle.is_here()).collect();
+        if here.len() < 2 {
+            return eprintln!("Bochs and QEMU are not both here: nothing to compare with");
+        }
+        let mut session = Session::new(&here).expect("a machine");
+        for (family, seed, cases, _) in golden() {
+            let tally = session.family(family, cases, &args(seed + 1)).expect("ROMs run");
+            assert_eq!(tally.differences, 0, "family {}", family.name);
+        }
+    }
+
+    #[test]
+    fn case_of_a_known_fault_reports_vector_code_and_frame() {
+        let mut case = Case::new(Env::Flat, "mov ds, 3FCh: beyond the table's limit less one");
+        case.reg(case::reg::EAX, 0x403);
+        case.code(&[0x8e, 0xd8]);
+        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &[case]).expect("a ROM");
+        let outcome = &outcomes[0];
+        assert_eq!(outcome.vector(), Some(13));
+        let words = outcome.words().expect("it ended");
+        // Error code, EIP, CS, EFLAGS with RF.
+        let frame = [0x400, layout::linear(layout::at::CODE), case::sel::CODE0.into(), 0x1_0002];
+        for (n, value) in frame.into_iter().enumerate() {
+            let at = layout::at::STACK0 - 16 + 4 * n as u16;
+            assert_eq!(words.get(&at), Some(&value), "dword {n} of the frame");
+        }
+    }
+
+    #[test]
+    fn triple_fault_is_told_and_the_next_case_runs() {
+        let mut broken = Case::new(Env::Flat, "no vectors at all");
+        broken.patches.put16(layout::state::IDTR, 0);
+        let cases = [broken, Case::new(Env::Flat, "INT3 at once")];
+        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &cases).expect("a ROM");
+        assert_eq!(outcomes[0], Outcome::Reset);
+        assert_eq!(outcomes[1].vector(), Some(3));
+    }
+
+    #[test]
+    fn hang_loses_its_case_only() {
+        let mut hang = Case::new(Env::Flat, "jumps to itself");
+        hang.code(&[0xeb, 0xfe]);
+        let cases = [hang, Case::new(Env::Flat, "INT3 at once")];
+        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &cases).expect("a ROM");
+        assert_eq!(outcomes[0], Outcome::Lost);
+        assert_eq!(outcomes[1].vector(), Some(3));
+    }
 }

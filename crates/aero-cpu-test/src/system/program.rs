@@ -35,6 +35,9 @@ const BOOT16: usize = 0x1_fe00;
 const BOOT32: usize = 0x1_fe80;
 const RESET_VECTOR: usize = 0x1_fff0;
 
+/// Where code that went to an offset without its segment's base strays.
+const STRAY: u32 = 0x8000;
+
 const CR0_PE_ET: u32 = 0x11;
 const CR4_PAE: u32 = 0x20;
 const EFER: u32 = 0xc000_0080;
@@ -113,7 +116,7 @@ fn far_jump(a: &mut CodeAssembler, code: Code, selector: u16, offset: u32) -> Re
 
 /// From the reset vector to 32-bit code, everything still in the ROM.
 fn boot16() -> Result<Vec<u8>> {
-    let gdtr = BOOT16 as u32 + 0x70 & 0xffff;
+    let gdtr = (BOOT16 as u32 + 0x70) & 0xffff;
     let mut a = CodeAssembler::new(16)?;
     a.cli()?;
     // lgdt cs:[gdtr] with a 32-bit base
@@ -241,11 +244,18 @@ fn start(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.mov(edi, WINDOW)?;
     a.mov(ecx, WINDOW_SIZE / 4)?;
     a.rep().movsd()?;
-    a.mov(eax, var::REDIRECTED)?;
+    a.mov(eax, var::REDIRECTION)?;
     a.xor(edi, edi)?;
     a.mov(ecx, 256)?;
     a.rep().stosd()?;
-    a.mov(byte_ptr(var::REDIRECTED), 0xf4u32)?;
+    // What runs off the window's end, or lands before its begin, is to stop there.
+    a.mov(eax, 0xcccc_ccccu32)?;
+    for (from, to) in [(WINDOW + WINDOW_SIZE, WINDOW + WINDOW_SIZE + 0x40), (STRAY, WINDOW)] {
+        a.mov(edi, from)?;
+        a.mov(ecx, (to - from) / 4)?;
+        a.rep().stosd()?;
+    }
+    a.mov(word_ptr(var::REDIRECTED), var::UD2)?;
     a.mov(dword_ptr(var::MAGIC), var::ALIVE)?;
     for byte in BEGIN {
         a.mov(al, u32::from(*byte))?;

@@ -148,27 +148,46 @@ pub fn cmpxchg_mr<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop>
     Ok(())
 }
 
-/// CMPXCHG8B (`T` = u32) and CMPXCHG16B (`T` = u64).
-pub fn cmpxchg_pair<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let la = M::linear(v, op, T::BYTES * 2, true)?;
-    if T::BYTES == 8 && la & 15 != 0 {
+/// CMPXCHG8B: one access of 8 bytes each way.
+pub fn cmpxchg8b(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let la = super::Any::linear(v, op, 8, true)?;
+    let pair = |v: &Vcpu<'_>, high: u8, low: u8| v.st.gpr(high) << 32 | v.st.gpr(low) & 0xffff_ffff;
+    let (want, new) = (pair(v, reg::RDX, reg::RAX), pair(v, reg::RCX, reg::RBX));
+    let mut seen = want;
+    v.modify(la, |_, d: u64| {
+        seen = d;
+        if d == want { new } else { d }
+    })?;
+    if seen != want {
+        v.st.set_gpr(reg::RAX, seen & 0xffff_ffff);
+        v.st.set_gpr(reg::RDX, seen >> 32);
+    }
+    set_zf(v, seen == want);
+    Ok(())
+}
+
+/// CMPXCHG16B.
+pub fn cmpxchg16b(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    let la = super::Any::linear(v, op, 16, true)?;
+    if la & 15 != 0 {
         return Err(v.gp(0));
     }
-    v.probe_write(la, T::BYTES * 2)?;
-    let high = la.wrapping_add(T::BYTES.into());
-    let seen: (T, T) = (v.load(la)?, v.load(high)?);
-    let want: (T, T) = (v.st.reg(reg::RAX * 8), v.st.reg(reg::RDX * 8));
-    let equal = seen == want;
-    let new: (T, T) = if equal { (v.st.reg(reg::RBX * 8), v.st.reg(reg::RCX * 8)) } else { seen };
-    v.store(la, new.0)?;
-    v.store(high, new.1)?;
+    v.probe_write(la, 16)?;
+    let seen = v.load128(la)?;
+    let equal = seen == [v.st.gpr(reg::RAX), v.st.gpr(reg::RDX)];
+    let new = if equal { [v.st.gpr(reg::RBX), v.st.gpr(reg::RCX)] } else { seen };
+    v.store128(la, new)?;
     if !equal {
-        v.st.set_reg(reg::RAX * 8, seen.0);
-        v.st.set_reg(reg::RDX * 8, seen.1);
+        v.st.set_gpr(reg::RAX, seen[0]);
+        v.st.set_gpr(reg::RDX, seen[1]);
     }
-    let others = v.st.arith() & !eflags::ZF;
-    v.st.set_arith(others | if equal { eflags::ZF } else { 0 });
+    set_zf(v, equal);
     Ok(())
+}
+
+fn set_zf(v: &mut Vcpu<'_>, on: bool) {
+    let others = v.st.arith() & !eflags::ZF;
+    v.st.set_arith(others | if on { eflags::ZF } else { 0 });
 }
 
 /// `cmovcc reg, reg`. A 32-bit destination is zero-extended in either case.

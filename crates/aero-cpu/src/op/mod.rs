@@ -217,7 +217,8 @@ fn segment_allows(s: &Segment, offset: u64, len: u32, write: bool) -> bool {
         let top = if s.big() { 0xffff_ffff } else { 0xffff };
         offset > u64::from(s.limit) && last <= top
     } else {
-        last <= u64::from(s.limit)
+        // What wraps at 4 GiB stays within a segment that has all of them (Intel SDM vol. 3, 5.3, leaves that open).
+        last <= u64::from(s.limit) || s.limit == u32::MAX
     };
     kind_ok && inside
 }

@@ -189,7 +189,8 @@ pub fn enter<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     // The final stack pointer must be writable.
     v.probe_slot(bytes * slots + size, T::BYTES, true)?;
 
-    let frame = sp0.wrapping_sub(bytes);
+    // A 16-bit stack pointer wraps and leaves what is above it.
+    let frame = sp0 & !v.sp_mask() | sp0.wrapping_sub(bytes) & v.sp_mask();
     v.poke(bytes, T::trunc(bp0))?;
     for i in 1..level {
         let la = v.stack_linear(bp0.wrapping_sub(bytes * i) & v.sp_mask(), T::BYTES, false)?;

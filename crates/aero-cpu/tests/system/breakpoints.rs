@@ -235,6 +235,17 @@ fn rf_lasts_for_one_instruction() {
 }
 
 #[test]
+fn btf_single_steps_from_branch_to_branch() {
+    let mut g = Guest::new(Mode::Protected32);
+    g.st().set_rflags(eflags::TF | 2);
+    g.st().msr.debugctl = 2;
+    // nop; jne over (taken); nop; over: nop. #DB clears BTF: the last NOP traps too.
+    let seen = debug_traps(&mut g, &[0x90, 0x75, 1, 0x90, 0x90]);
+    assert_eq!(seen[..2], [(4, DR6 | BS), (5, DR6 | BS)]);
+    assert_eq!(g.st().msr.debugctl, 0);
+}
+
+#[test]
 fn single_step_and_watchpoint_are_told_together() {
     let mut g = Guest::new(Mode::Protected32);
     g.st().dr[0] = DATA;

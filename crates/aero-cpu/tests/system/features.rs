@@ -141,7 +141,10 @@ fn outcome(g: &mut Guest, proof: Proof) -> Option<(Option<u8>, u8)> {
         }
         Register(n) => (vector(g.run(&[&mov(1, n)[..], &[0x0f, 0x32]].concat())), 13),
         Seen(there) => (if there(g) { None } else { Some(0) }, 0),
-        Elsewhere(_) => return None,
+        Elsewhere(place) => {
+            assert!(!place.is_empty());
+            return None;
+        }
     })
 }
 

@@ -6,6 +6,7 @@ mod guest;
 
 mod breakpoints;
 mod contexts;
+mod device_memory;
 mod exceptions;
 mod features;
 mod flow;

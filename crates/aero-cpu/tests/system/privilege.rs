@@ -103,10 +103,14 @@ fn inner_stack_that_is_bad_is_ts_with_its_selector() {
     g.set_gdt(FREE, descriptor(0, 0xf_ffff, 0x13, 0xc));
     g.write32(TSS + 8, FREE.into());
     assert_eq!(error_by_task(&mut g, 12), FREE.into());
-    // A TSS too short for the stack pointer: the task switch itself needs no limit of the old one.
+    // A TSS too short for the stack pointer. The handler stays at CPL 3: pop eax; jmp $
     let mut g = Guest::user(Mode::Protected32);
     g.st().tr.limit = 8;
-    assert_eq!(error_by_task(&mut g, 10), TR.into());
+    g.write(DATA, &[0x58, 0xeb, 0xfe]);
+    g.set_gate(10, CS3, DATA, 0x8e);
+    g.load(&[0xcd, 0x21]);
+    g.cpu.run(&mut g.mem, &mut g.board, 20);
+    assert_eq!((g.st().rip, g.gpr(reg::RAX)), (DATA + 1, TR.into()));
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn supervisor_keys_bind_supervisor_pages_by_pkrs() {
     g.fine(&[&pkrs(0x20)[..], &warm].concat());
     // PKRU has no say there, PKRS none over user pages.
     g.st().msr.pkrs = 0;
-    g.st().pkru = u32::MAX & !3;
+    g.st().pkru = !3;
     g.fine(&warm);
     g.st().pkru = 0;
     g.st().msr.pkrs = 0xffff_fffc;

@@ -277,6 +277,23 @@ impl Guest {
 }
 
 #[test]
+fn tss_too_short_for_the_old_task_is_refused() {
+    let mut g = guest(Mode::Protected32);
+    g.st().tr.limit = 0x5e;
+    g.faults(&far(0xea, TR2), 0, 10, Some(TR.into()));
+    assert_eq!((access(&g, TR2), g.st().tr.selector), (0x89, TR));
+}
+
+#[test]
+fn single_step_ends_with_the_old_task() {
+    let mut g = guest(Mode::Protected32);
+    g.st().set_rflags(eflags::TF | 2);
+    g.load(&far(0xea, TR2));
+    assert_eq!(g.go(), End::Halt);
+    assert_eq!((g.st().rip, g.read32(TSS + 0x24)), (TASK_CODE + 1, eflags::TF as u32 | 2));
+}
+
+#[test]
 fn a_switch_that_cannot_be_saved_changes_nothing() {
     // The old TSS lies across a page that is read-only.
     let mut g = guest(Mode::Paged32);

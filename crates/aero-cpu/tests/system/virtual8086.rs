@@ -57,7 +57,7 @@ fn cli_and_sti_change_vif_below_iopl_3_and_if_at_iopl_3() {
     assert_eq!(flags_after(IOPL | IF | VIF, &[0xfa]).1, VM | IOPL | VIF | 2);
     assert_eq!(flags_after(IOPL | VIP, &[0xfb]).1, VM | IOPL | IF | VIP | 2);
     gp(VIP | IF, &[0xfb], 0);
-    assert_eq!(flags_after(VIP | VIF | IF, &[0xfa]).1, VM | VIP | IF | 2);
+    assert_eq!(flags_after(VIP | IF, &[0xfa]).1, VM | VIP | IF | 2);
 }
 
 #[test]
@@ -82,7 +82,18 @@ fn popf_moves_if_to_vif() {
     assert_eq!(flags_after(0, &popf(0x7002)).1, VM | 0x4002, "NT changes, IOPL does not");
     gp(VIP, &popf(0x202), 3);
     gp(0, &popf(0x102), 3);
-    assert_eq!(flags_after(VIP | VIF, &popf(2)).1, VM | VIP | 2);
+    assert_eq!(flags_after(VIP, &popf(2)).1, VM | VIP | 2);
+}
+
+#[test]
+fn virtual_interrupt_that_waits_where_they_are_enabled_is_gp_before_the_first_instruction() {
+    for code in [0xfa, 0x90, 0x9c] {
+        gp(VIP | VIF, &[code], 0);
+    }
+    // Not without VME.
+    let mut g = guest(VIP | VIF, &[0xcc]);
+    g.st().cr4 &= !cr4::VME;
+    assert_eq!(trap(g).1.vector, 3);
 }
 
 #[test]

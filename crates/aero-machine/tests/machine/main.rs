@@ -3,6 +3,7 @@
 //! Everything goes through the public surface of `aero_machine`. The programs are in [`kernel`]'s little assembler.
 
 mod a20;
+mod apic;
 mod firmware;
 mod input;
 mod kernel;

@@ -16,7 +16,7 @@ pub fn debug(r: &mut Random) -> Case {
     case.reg(reg::EDI, linear(at::DATA + 0x10));
     case.reg(reg::ECX, r.below(4));
     case.reg(reg::EAX, u32::from(if cpl == 0 { sel::DATA0 } else { sel::DATA3 }));
-    breakpoints(&mut case, r);
+    breakpoints(&mut case, r, cpl);
     let tf = r.one_in(3);
     if tf && cpl == 3 {
         case.flags(flag::TF);
@@ -31,7 +31,7 @@ pub fn debug(r: &mut Random) -> Case {
 }
 
 /// Breakpoints on the code and the data; those that would stop the driver are not made.
-fn breakpoints(case: &mut Case, r: &mut Random) {
+fn breakpoints(case: &mut Case, r: &mut Random, cpl: u8) {
     let mut dr7 = 0x400 | r.below(4) << 8;
     for n in 0..4u32 {
         let (address, kind) = if r.one_in(2) {
@@ -47,7 +47,8 @@ fn breakpoints(case: &mut Case, r: &mut Random) {
         dr7 |= (kind | len << 2) << (16 + 4 * n);
         case.title += &format!(", dr{n} {:x} {kind}/{len}", address & 0xffff);
     }
-    if r.one_in(12) {
+    // In outer rings the manual leaves open whether GD or the CPL is looked at first.
+    if cpl == 0 && r.one_in(12) {
         dr7 |= 1 << 13;
     }
     case.patches.put32(state::DR + 20, dr7);

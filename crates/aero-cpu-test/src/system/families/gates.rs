@@ -22,7 +22,7 @@ fn code_target(case: &mut Case, r: &mut Random, slot: u16) -> u16 {
     }
     let selector = slot | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
     let access =
-        if r.one_in(3) { segments::access(r) } else { 0x98 | r.below(4) as u8 * 0x20 | r.below(8) as u8 };
+        if r.one_in(3) { segments::access(r) } else { 0x98 | (r.below(4) as u8 * 0x20) | r.below(8) as u8 };
     let limit = if r.one_in(6) { r.near(&[0xa000, 0xb000]) } else { 0xffff };
     let flags = r.pick(&[0, 4, 4]);
     case.patches.table(selector, descriptor(WINDOW, limit, access, flags));
@@ -89,7 +89,7 @@ fn arguments(case: &mut Case, r: &mut Random) {
 }
 
 fn call_gate(case: &mut Case, r: &mut Random, target: u16) -> u16 {
-    let selector = sel::FREE + 0x80 | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
+    let selector = (sel::FREE + 0x80) | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
     let kind = r.pick(&[0x8cu8, 0x8c, 0x8c, 0x84, 0x85, 0x8e, 0x82, 0x0c]);
     let access = kind | r.pick(&[3u8, 3, 3, 2, 1, 0]) << 5;
     let count = if r.one_in(2) { 0 } else { r.below(32) as u8 };
@@ -182,7 +182,7 @@ pub fn interrupt(r: &mut Random) -> Case {
     }
     case.title += &format!(", gate to {selector:x}:{offset:x} access {access:02x}");
     inner_stacks(&mut case, r);
-    case.flags(r.word() & 0x0dd5 & !flag::TF | r.below(2) * flag::NT | r.below(4) << 12);
+    case.flags(r.word() & 0x0dd5 & !flag::TF | (r.below(2) * flag::NT) | r.below(4) << 12);
     case.reg(reg::EAX, r.word());
     case.reg(reg::EBX, linear(at::DATA));
     case.code(&code);
@@ -219,7 +219,7 @@ pub fn iret(r: &mut Random) -> Case {
     let target = code_target(&mut case, r, sel::FREE + 0x40);
     let ss = return_stack(&mut case, r, target);
     let vm = r.one_in(5);
-    let flags = r.word() & flag::ALL & !flag::TF | if vm { flag::VM } else { 0 } | r.below(2) * flag::RF;
+    let flags = r.word() & flag::ALL & !flag::TF | if vm { flag::VM } else { 0 } | (r.below(2) * flag::RF);
     let eip = r.pick(&[u32::from(at::CODE_B), at::CODE_B.into(), linear(at::CODE_B), 0xffff]);
     let esp = r.pick(&[linear(at::STACK3), at::STACK3.into()]);
     let (target, ss, eip) = if vm && cpl == 0 {

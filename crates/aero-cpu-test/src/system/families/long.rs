@@ -38,16 +38,20 @@ pub fn syscall(r: &mut Random) -> Case {
         case.cs_ip(if cpl == 0 { sel::CODE0 } else { sel::CODE3 }, linear(at::CODE));
     }
     let entry_cs = r.pick(&[sel::CODE0, 0, 3, sel::CODE3]);
-    let (target, stack) = (address(r, linear(at::CODE_B)), address(r, linear(at::STACK3)));
+    let (target, stack) = if env == Env::Long {
+        (address(r, linear(at::CODE_B)), address(r, linear(at::STACK3)))
+    } else {
+        (linear(at::CODE_B).into(), linear(at::STACK3).into())
+    };
     let entry = linear(at::CODE_B);
     let mut msrs = vec![(0x174, entry_cs.into()), (0x175, linear(at::STACK0).into()), (0x176, entry.into())];
     if env == Env::Long {
-        let star = u64::from(sel::CODE3 - 3 | r.below(4) as u16) << 48 | u64::from(sel::SYSCALL) << 32;
+        let star = u64::from((sel::CODE3 - 3) | r.below(4) as u16) << 48 | u64::from(sel::SYSCALL) << 32;
         msrs.extend([
             (0xc000_0081, star),
             (0xc000_0082, entry.into()),
             (0xc000_0083, u64::from(entry) + 0x10),
-            (0xc000_0084, r.next() & 0x3f_7fd5),
+            (0xc000_0084, r.draw() & 0x3f_7fd5),
         ]);
         if r.one_in(5) {
             case.patches.put32(state::EFER, 0x900);
@@ -57,7 +61,7 @@ pub fn syscall(r: &mut Random) -> Case {
     case.msrs(&msrs);
     case.reg64(reg::ECX, if how == "sysexit" { stack } else { target });
     case.reg64(reg::EDX, target);
-    case.reg64(11, r.next() & u64::from(flag::ALL & !flag::TF));
+    case.reg64(11, r.draw() & u64::from(flag::ALL & !flag::TF));
     case.flags(r.word() & (0x8d5 | flag::AC | flag::ID));
     case.title += &format!(", target {target:x} stack {stack:x} cs {entry_cs:x}");
     case.code(code);
@@ -70,9 +74,9 @@ fn target(case: &mut Case, r: &mut Random) -> u16 {
         return r.pick(&[sel::LONG0, sel::LONG3, sel::CODE0, sel::CODE3, sel::CONFORMING, 0])
             ^ r.pick(&[0, 0, 3, 1]);
     }
-    let selector = sel::FREE + 0x40 | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
+    let selector = (sel::FREE + 0x40) | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
     let access =
-        if r.one_in(3) { segments::access(r) } else { 0x98 | r.below(4) as u8 * 0x20 | r.below(8) as u8 };
+        if r.one_in(3) { segments::access(r) } else { 0x98 | (r.below(4) as u8 * 0x20) | r.below(8) as u8 };
     let flags = r.pick(&[0xa, 0xa, 0xc, 0xe, 8]);
     case.patches.table(selector, descriptor(0, 0xf_ffff, access, flags));
     case.title += &format!(", code {selector:x} access {access:02x} flags {flags:x}");
@@ -88,7 +92,7 @@ pub fn transfer(r: &mut Random) -> Case {
     if compatible {
         case.cs_ip(if cpl == 0 { sel::CODE0 } else { sel::CODE3 }, linear(at::CODE));
     }
-    case.flags(r.word() & 0x8d5 | r.below(8) / 7 * flag::NT);
+    case.flags(r.word() & 0x8d5 | (r.below(8) / 7 * flag::NT));
     case.reg64(reg::EBX, linear(at::DATA).into());
     match r.below(6) {
         0 => indirect(&mut case, r),
@@ -120,7 +124,7 @@ fn indirect(case: &mut Case, r: &mut Random) {
 }
 
 fn call_gate(case: &mut Case, r: &mut Random, code: u16) -> u16 {
-    let selector = sel::FREE + 0x80 | r.below(4) as u16;
+    let selector = (sel::FREE + 0x80) | r.below(4) as u16;
     let access = r.pick(&[0x8cu8, 0x8c, 0x8c, 0x84, 0x8e, 0x0c]) | r.pick(&[3u8, 3, 0]) << 5;
     let offset = address(r, linear(at::CODE_B));
     case.patches.gdt(selector, gate(code, offset as u32, access, r.pick(&[0, 0, 4])));
@@ -162,7 +166,7 @@ fn iret(case: &mut Case, r: &mut Random, cpl: u8) {
     let bytes = r.pick(&[8usize, 8, 4, 2]);
     let (rip, rsp) = (address(r, linear(at::CODE_B)), address(r, linear(at::STACK3)));
     let flags =
-        u64::from(r.word() & flag::ALL & !flag::TF | r.below(2) * flag::RF | r.below(8) / 7 * flag::VM);
+        u64::from(r.word() & flag::ALL & !flag::TF | (r.below(2) * flag::RF) | (r.below(8) / 7 * flag::VM));
     frame(case, cpl, &[rip, code.into(), flags, rsp, ss.into()], bytes);
     case.title += &format!(", iret of {bytes} to {code:x}:{rip:x} flags {flags:x} stack {ss:x}:{rsp:x}");
     let code: &[u8] = match bytes {

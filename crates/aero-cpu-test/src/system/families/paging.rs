@@ -54,7 +54,7 @@ fn upper(case: &mut Case, r: &mut Random) {
     };
     let (at, next) = r.pick(levels);
     // What the driver itself needs stays: the entry is present and writable for it.
-    let mut low = 0x03 | r.below(2) * 0x04 | r.below(4) * 0x20 | r.below(2) * 0x08;
+    let mut low = 0x03 | (r.below(2) * 0x04) | (r.below(4) * 0x20) | (r.below(2) * 0x08);
     let mut high = high_bits(case.env, r) & !0x000f_ffff;
     if case.env == Env::Pae && at == at::POINTERS {
         (low, high) = (1, 0);

@@ -26,10 +26,24 @@ pub fn real(r: &mut Random) -> Case {
     case.reg(reg::EDX, r.word());
     case.ss_sp(PARAGRAPH, sp);
     case.flags(r.word() & 0x7fd5 & !(flag::TF | flag::IF));
-    case.patches.put32(at::DATA, r.word());
-    case.patches.put16(at::DATA + 4, r.pick(&[PARAGRAPH, PARAGRAPH + 1]));
+    if how_far(&case.title) {
+        // What goes somewhere must not go anywhere.
+        case.reg(reg::EBX, at::DATA.into());
+        let sp = r.pick(&[at::STACK0, at::STACK0, 0xffff, 0xfffd]);
+        case.ss_sp(PARAGRAPH, sp.into());
+        case.title += &format!(", rather SP {sp:x}");
+    }
+    case.patches.put16(at::DATA, at::CODE_B);
+    case.patches.put16(at::DATA + 2, PARAGRAPH);
+    case.patches.put(at::STACK0, &[&at::CODE_B.to_le_bytes()[..], &PARAGRAPH.to_le_bytes()].concat());
+    case.patches.put16(at::STACK0 + 4, r.word() as u16 & 0x7fd5 & !(flag::TF | flag::IF) as u16);
     place(&mut case, r, &code);
     case
+}
+
+/// Whether an instruction takes its target, or an operand of several parts, from memory.
+fn how_far(title: &str) -> bool {
+    ["far", "ret", "bound", "lds", "sgdt", "popf"].iter().any(|what| title.contains(what))
 }
 
 /// Puts the code at its usual place, or across the end of the segment.

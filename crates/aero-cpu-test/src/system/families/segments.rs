@@ -22,7 +22,7 @@ pub fn selector(r: &mut Random) -> u16 {
         2 => 0x400 | rpl,
         3 => 0x204 | rpl,
         4..8 => (r.below(0x38) as u16 + 1) << 3 | 4 | rpl,
-        _ => sel::FREE + (r.below(0x20) as u16) * 8 | rpl,
+        _ => (sel::FREE + (r.below(0x20) as u16) * 8) | rpl,
     }
 }
 
@@ -169,7 +169,9 @@ pub fn stack(r: &mut Random) -> Case {
     case.reg(reg::EBX, u32::from(at::DATA));
     case.reg(reg::EBP, r.near(&[at::STACK0.into(), 0, 0x1_0000]));
     case.segment(super::super::layout::state::DS, sel::DATA16);
-    case.patches.put(at::STACK0, &[r.below(256) as u8; 32]);
+    // Whatever is taken for a return address is one.
+    let target = if code16 { at::CODE_B.into() } else { linear(at::CODE_B) };
+    case.patches.put(at::STACK0 - 16, &target.to_le_bytes().repeat(16));
     case.code(&code);
     case
 }

@@ -99,7 +99,7 @@ pub fn tasks(r: &mut Random) -> Case {
         case.patches.put(slot + IMAGE32, &task.image32());
     }
     let how = way(&mut case, r, selector);
-    case.flags(r.word() & 0x8d5 | r.below(2) * flag::NT);
+    case.flags(r.word() & 0x8d5 | (r.below(2) * flag::NT));
     case.reg(reg::EAX, r.word());
     case.title = format!(
         "{how} to a task of {} bits at CPL {cpl}, access {access:02x} limit {limit:x}, {wrong}",
@@ -137,7 +137,7 @@ fn spoil(task: &mut Task, r: &mut Random, case: &mut Case, short: bool) -> Strin
             format!("ldt {}", describe(case))
         }
         4 => {
-            task.flags = r.word() & flag::ALL | flag::FIXED;
+            task.flags = r.word() & flag::ALL & !flag::TF | flag::FIXED;
             format!("flags {:x}", task.flags)
         }
         5 if !short => {

@@ -6,22 +6,23 @@ use super::super::random::Random;
 
 /// One instruction in VM86 mode.
 pub fn vm86(r: &mut Random) -> Case {
-    let (vector, port) = (r.below(72) as u8, r.near(&[0x300, 0x3f8, 0x3ff, 0x310]));
+    let (vector, port) = (r.below(72) as u8, r.near(&[0x308, 0x310, 0x31c]));
     let (how, code) = code(r, vector);
     let iopl = r.below(4);
     let vme = r.one_in(3);
     let bits = r.word() & (flag::VIF | flag::VIP | flag::IF | flag::NT | flag::AC | 0x8d5);
+    // Both at once fault before any instruction, says Bochs; the manual has it for STI and POPF only.
+    let bits = if bits & flag::VIF != 0 { bits & !flag::VIP } else { bits };
     let title = format!("{how}, IOPL {iopl}, VME {vme}, flags {bits:x}, port {port:x}");
     let mut case = Case::new(r.pick(&[Env::Flat, Env::Paged]), title);
     case.vm86(bits | iopl << 12);
     let cr4 = if case.env == Env::Paged { control::PSE } else { 0 };
     case.patches.put32(state::CR4, cr4 | if vme { control::VME } else { 0 });
-    case.reg(reg::EAX, r.word());
+    case.reg(reg::EAX, r.word() & 0xffff_0fff | 0x1000);
     case.reg(reg::EDX, port);
     case.reg(reg::EBX, r.near(&[at::DATA.into(), 0xfffc, 0x1_0000]));
     case.reg(reg::ECX, r.below(4));
-    case.patches.put32(at::STACK3, r.word() & !flag::TF);
-    case.patches.put32(at::STACK3 + 4, r.word() & !flag::TF);
+    frame(&mut case, r);
     bitmaps(&mut case, r, vector, port);
     if r.one_in(6) {
         let target = r.pick(&[sel::CODE3, sel::CODE1, sel::CONFORMING, sel::DATA0, sel::HANDLER]);
@@ -32,6 +33,20 @@ pub fn vm86(r: &mut Random) -> Case {
     }
     case.code(&code);
     case
+}
+
+/// What POPF or IRET takes from the stack.
+fn frame(case: &mut Case, r: &mut Random) {
+    let flags = r.word() & !flag::TF;
+    let (ip, cs): (u32, u32) = (at::CODE_B.into(), WINDOW >> 4);
+    let bytes: Vec<u8> = if case.title.starts_with("iretd") {
+        [ip, cs, flags].into_iter().flat_map(u32::to_le_bytes).collect()
+    } else if case.title.starts_with("iret") {
+        [ip, cs, flags].into_iter().flat_map(|v| (v as u16).to_le_bytes()).collect()
+    } else {
+        flags.to_le_bytes().to_vec()
+    };
+    case.patches.put(at::STACK3, &bytes);
 }
 
 /// The interrupt redirection and I/O bitmaps, and where the TSS ends.
