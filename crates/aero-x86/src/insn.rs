@@ -154,7 +154,10 @@ const NO_MEM: Mem = Mem { base: slot::ZERO, index: slot::ZERO, scale: 0, segment
 pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, DecodeError> {
     let bytes = &bytes[..bytes.len().min(MAX_LEN)];
     let mut decoder = Decoder::with_ip(size.bits(), bytes, 0, options(features));
-    let raw = decoder.decode();
+    let mut raw = decoder.decode();
+    if raw.code() == Code::Pause && bytes[raw.len() - 2] & 0xf1 == 0x41 && size == CodeSize::B64 {
+        raw = exchange_with_r8(bytes, raw.len());
+    }
     if raw.code() == Code::INVALID {
         return Err(match decoder.last_error() {
             DecoderError::NoMoreBytes => DecodeError::Truncated,
@@ -188,6 +191,16 @@ pub fn decode(bytes: &[u8], size: CodeSize, features: Features) -> Result<Insn, 
         insn.mem = memory(&raw, size);
     }
     Ok(insn)
+}
+
+/// With REX.B, 90h exchanges R8 and rAX, and F3h before it means nothing. The decoder takes it for PAUSE; with a prefix
+/// that 64-bit code ignores in its place it does not.
+fn exchange_with_r8(bytes: &[u8], len: usize) -> Instruction {
+    let mut plain = [0; MAX_LEN];
+    for (to, from) in plain.iter_mut().zip(&bytes[..len]) {
+        *to = if *from == 0xf3 { 0x3e } else { *from };
+    }
+    Decoder::with_ip(64, &plain[..len], 0, DecoderOptions::NONE).decode()
 }
 
 /// Without their features LZCNT and TZCNT are BSR and BSF with a prefix that is ignored, and LAHF and SAHF do not exist
@@ -445,6 +458,15 @@ mod tests {
         assert!(decode(&crc32, CodeSize::B64).is_ok());
         let less = ALL.without(Features::of(&[Feature::Sse42]));
         assert_eq!(super::decode(&crc32, CodeSize::B64, less).map(|i| i.len), Err(DecodeError::Invalid));
+    }
+
+    #[test]
+    fn pause_with_rex_b_is_an_exchange() {
+        let of = |bytes: &[u8]| decode(bytes, CodeSize::B64).map(|i| (i.mnemonic, i.len));
+        assert_eq!(of(&[0xf3, 0x90]), Ok((Mnemonic::Pause, 2)));
+        assert_eq!(of(&[0xf3, 0x40, 0x90]), Ok((Mnemonic::Pause, 3)));
+        assert_eq!(of(&[0xf3, 0x41, 0x90]), Ok((Mnemonic::Xchg, 3)));
+        assert_eq!(of(&[0x41, 0xf3, 0x90]), Ok((Mnemonic::Pause, 3)));
     }
 
     #[test]

@@ -353,6 +353,11 @@ impl Native {
             native.page_mut(page).copy_from_slice(&layout::background(page));
         }
         native.page_mut(layout::CODE).fill(0xcc);
+        for page in layout::PAGES {
+            // The first access to a page is a page fault of its own, which must not be a case's.
+            // SAFETY: the page is mapped readable at its place.
+            unsafe { ((REGION + page) as *const u8).read_volatile() };
+        }
         Ok(native)
     }
 

@@ -8,7 +8,7 @@ use super::generate;
 use super::layout::{self, REGION};
 use super::listed::operand_address;
 use super::rng::Rng;
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 /// A damaged case of `form`, or random bytes, `None` if the host must not run it.
 pub fn case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
@@ -73,7 +73,11 @@ fn harmless(case: &Case, insn: &Instruction) -> bool {
         Mode::B32 => info.intel_decoder32() && info.amd_decoder32(),
         Mode::B64 => info.intel_decoder64() && info.amd_decoder64(),
     };
+    // What loads SS holds the trap off until one more instruction has run.
+    let loads_ss =
+        insn.op_count() > 0 && insn.op0_register() == Register::SS && insn.mnemonic() != Mnemonic::Push;
     decoders_agree
+        && !loads_ss
         && forms::excluded(code).is_none()
         && forms::available(code, forms::shared_features())
         && operand_address(case, insn).is_none_or(reachable)
