@@ -310,8 +310,7 @@ impl Vcpu<'_> {
         let inside = if self.is_long_code(d) {
             crate::access::is_canonical(offset)
         } else {
-            // All 64 bits that RETF and IRET with REX.W pop count.
-            offset <= u64::from(d.limit())
+            offset & 0xffff_ffff <= u64::from(d.limit())
         };
         if inside { Ok(()) } else { Err(self.gp(0)) }
     }

@@ -366,6 +366,19 @@ pub const RULES: &[Rule] = &[
         section: "SDM vol. 2A, CALL",
     },
     Rule {
+        name: "far-return-upper-half",
+        mnemonics: &[M::Retf, M::Iretq],
+        what: "#GP of a 64-bit return into 16-bit or 32-bit code with bits of RIP above 31 set",
+        covers: |e, _| {
+            vector(e.native.0) == Some(13)
+                && !is_fault(e.ours.0)
+                && e.case.mode == Mode::B64
+                && e.ours.1.segments[1] != super::layout::selector::CODE64
+        },
+        reason: "AMD holds all 64 bits against the limit; Bochs and QEMU agree with Aero on 32",
+        section: "SDM vol. 2B, RET",
+    },
+    Rule {
         name: "misaligned-beyond-limit",
         mnemonics: &[],
         what: "#GP instead of #SS for an aligned operand that is misaligned and beyond the stack segment's limit",
