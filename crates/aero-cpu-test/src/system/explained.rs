@@ -78,7 +78,8 @@ const WORDS: &[Word] = &[
         d.title.contains("16 bits") && (pushed || is_general(d) && (d.ours ^ d.theirs) & 0xffff == 0)
     }),
     word(Oracle::Bochs, "Bochs pushes CALL's frame before it looks at EIP; vol. 2A has it after", |d| {
-        d.title.starts_with("far call") && d.vector == 13 && (is_outer_stack(d) || is_page_entry(d))
+        let pushed = is_outer_stack(d) || is_stack(d) && d.ours == 0;
+        d.title.starts_with("far call") && d.vector == 13 && (pushed || is_page_entry(d))
     }),
     word(Oracle::Qemu, "TCG's IRET loads VIF and VIP at every CPL; vol. 2A: at CPL 0", |d| {
         let flags = is_stack(d) || d.offset == record::FLAGS;
@@ -91,6 +92,15 @@ const WORDS: &[Word] = &[
         Oracle::Bochs,
         "B0 to B3 may be set of breakpoints that are not enabled, or come at once (17.2.3)",
         |d| d.offset == record::DR6 && d.ours & !d.theirs == 0 && d.theirs & !d.ours & !0xf == 0,
+    ),
+    word(Oracle::Bochs, "Bochs reads the stack before it looks at IOPL; the manual says no order", |d| {
+        let pops = ["popf", "iret"].iter().any(|how| d.title.starts_with(how));
+        pops && d.title.contains("IOPL") && d.vector == 13 && is_page_entry(d)
+    }),
+    word(
+        Oracle::Bochs,
+        "general detect is a fault, so RF is pushed set (17.2.4, 17.3.1.1); Bochs has it clear",
+        |d| d.title.contains("CPL 0") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF,
     ),
     word(Oracle::Bochs, "a trap amid REP pushes RF set (17.3.1.1); Bochs has it clear", |d| {
         d.title.contains("rep ") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF
