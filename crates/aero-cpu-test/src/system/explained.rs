@@ -51,6 +51,8 @@ struct Whole {
     holds: fn(&Situation<'_>) -> bool,
 }
 
+/// The accessed bit in the upper dword of a segment descriptor.
+const ACCESSED: u32 = 1 << 8;
 const RF: u32 = 1 << 16;
 
 const fn word(oracle: Oracle, reason: &'static str, holds: fn(&Difference<'_>) -> bool) -> Word {
@@ -101,6 +103,14 @@ const WORDS: &[Word] = &[
         Oracle::Bochs,
         "general detect is a fault, so RF is pushed set (17.2.4, 17.3.1.1); Bochs has it clear",
         |d| d.title.contains("CPL 0") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF,
+    ),
+    word(Oracle::Bochs, "a load that a later check undoes may leave the accessed bit set (3.4.5.1)", |d| {
+        (at::GDT..at::TSS).contains(&d.offset) && d.vector == 13 && d.ours == d.theirs | ACCESSED
+    }),
+    word(
+        Oracle::Bochs,
+        "a conforming handler keeps CPL 3, and pushes as such (6.12.1.2); Bochs as its DPL",
+        |d| d.title.contains(" ist ") && d.vector == 14 && is_stack(d) && d.ours ^ d.theirs == 4,
     ),
     word(Oracle::Bochs, "a trap amid REP pushes RF set (17.3.1.1); Bochs has it clear", |d| {
         d.title.contains("rep ") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF
@@ -179,6 +189,20 @@ const WHOLES: &[Whole] = &[
         &["wrmsr 174"],
         "the bits of IA32_SYSENTER_CS beside the selector are not used but kept (vol. 4); TCG drops them",
     ),
+    Whole {
+        oracle: Oracle::Bochs,
+        families: &["debug"],
+        titles: &["icebp"],
+        reason: "every #DB clears GD on its way (17.2.4); Bochs leaves it set on INT1",
+        holds: |s| s.ours.vector() == Some(1),
+    },
+    Whole {
+        oracle: Oracle::Bochs,
+        families: &["query"],
+        titles: &["lar ecx, ax 0x3f", "lar cx, ax 0x3f", "lsl ecx, ax 0x3f", "lsl cx, ax 0x3f"],
+        reason: "Bochs wants all 16 bytes of a system descriptor inside the table, for LAR and LSL too (vol. 2A)",
+        holds: |_| true,
+    },
     loose(
         &["real", "limits", "stack"],
         "TCG checks neither limits nor types on accesses (5.3, 5.5), and lets LOCK stand before some instructions",
