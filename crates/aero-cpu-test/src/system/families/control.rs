@@ -25,6 +25,7 @@ pub fn privilege(r: &mut Random) -> Case {
     case.reg(reg::EDX, r.near(&[0x308, 0x310, 0x31c]));
     case.reg(reg::EAX, 0);
     case.reg(reg::ECX, 0x174);
+    case.msrs(&[(0x174, 0)]);
     case.reg(reg::EDI, linear(at::DATA));
     case.reg(reg::ESI, linear(at::DATA));
     case.patches.put16(at::IO_MAP + 0x60, r.word() as u16);
