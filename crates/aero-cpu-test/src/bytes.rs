@@ -8,9 +8,11 @@
 //! The state that a run starts from is one that software could have made: paging, protection and long mode are on or
 //! off together as the mode says, and the code under test may change them with the instructions for it.
 
+use aero_cpu::segments::Descriptor;
 use aero_cpu::state::{CpuState, Segment, TableRegister, cr0, cr4, efer, eflags, seg};
 use aero_cpu::{Bus, Cpu, CpuConfig, Exit};
 use aero_mem::{Gpa, GuestMemory};
+use aero_x86::descriptor::segment as descriptor;
 
 /// Physical places; everything lies below 1 MiB and is mapped at its own address.
 mod place {
@@ -155,26 +157,6 @@ pub struct Machine {
     cpu: Cpu,
 }
 
-fn descriptor(base: u64, limit: u64, access: u64, flags: u64) -> u64 {
-    limit & 0xffff
-        | (base & 0xff_ffff) << 16
-        | access << 40
-        | (limit >> 16 & 0xf) << 48
-        | flags << 52
-        | (base >> 24 & 0xff) << 56
-}
-
-fn segment(selector: u16, raw: u64) -> Segment {
-    let limit = (raw & 0xffff | raw >> 32 & 0xf_0000) as u32;
-    let granular = raw >> 55 & 1 != 0;
-    Segment {
-        base: raw >> 16 & 0xff_ffff | raw >> 56 << 24,
-        limit: if granular { limit << 12 | 0xfff } else { limit },
-        attributes: (raw >> 40) as u32 & 0xf0ff,
-        selector,
-    }
-}
-
 impl Machine {
     /// A machine with the model `max`.
     ///
@@ -283,7 +265,7 @@ impl Machine {
         let list = descriptors(mode);
         let load = |selector: u16| {
             let raw = list.iter().find(|(s, _)| *s == selector & !3).map_or(0, |(_, raw)| *raw);
-            segment(selector, raw)
+            Descriptor::new(selector, raw).segment()
         };
         let st = self.cpu.state_mut(&mut self.mem);
         st.rip = place::CODE;
@@ -455,22 +437,14 @@ pub fn run(input: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// SplitMix64.
-    fn next(state: &mut u64) -> u64 {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
+    use crate::random::Random;
 
     #[test]
     fn random_bytes_in_every_mode_run_without_a_panic() {
-        let mut state = 3;
+        let mut random = Random::new(3, 0);
         let mut retired = 0;
         for _ in 0..4000 {
-            let input: Vec<u8> = (0..64).flat_map(|_| next(&mut state).to_le_bytes()).collect();
+            let input: Vec<u8> = (0..64).flat_map(|_| random.draw().to_le_bytes()).collect();
             retired += run(&input);
         }
         assert!(retired > 10_000, "only {retired} instructions ran");

@@ -11,6 +11,7 @@
 pub mod bytes;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod fuzz;
+pub mod random;
 pub mod system;
 pub mod vectors;
 

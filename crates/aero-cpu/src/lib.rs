@@ -28,6 +28,7 @@ pub mod interrupt;
 pub mod lapic;
 pub mod mmu;
 pub mod msr;
+mod no_devices;
 pub mod op;
 pub mod segments;
 pub mod sse;
@@ -39,4 +40,5 @@ pub mod word;
 pub mod x87;
 
 pub use exec::{Cpu, Exit};
+pub use no_devices::NoDevices;
 pub use vcpu::{Bus, Counters, CpuConfig};

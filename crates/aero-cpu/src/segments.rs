@@ -34,6 +34,11 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// The descriptor `raw`, found by `selector` in no particular place.
+    pub fn new(selector: u16, raw: u64) -> Self {
+        Self { raw, at: 0, selector }
+    }
+
     /// Access byte and flags, as [`Segment::attributes`] stores them.
     pub fn attributes(&self) -> u32 {
         (self.raw >> 40) as u32 & 0xf0ff

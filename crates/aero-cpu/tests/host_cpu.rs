@@ -7,8 +7,9 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(unsafe_code, reason = "runs generated machine code on the host processor")]
 
+use aero_cpu::op::random::Generator;
 use aero_cpu::state::{Segment, cr0, cr4, efer};
-use aero_cpu::{Bus, Cpu};
+use aero_cpu::{Cpu, NoDevices};
 use aero_mem::{Gpa, GuestMemory};
 
 /// Registers and flags around a case. RSP is not part of it.
@@ -19,14 +20,11 @@ struct Regs {
     flags: u64,
 }
 
-struct Rng(u64);
+struct Rng(Generator);
 
 impl Rng {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0.draw()
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -114,35 +112,6 @@ impl Host {
     }
 }
 
-struct Nothing;
-
-impl Bus for Nothing {
-    fn read_memory(&mut self, _: &mut GuestMemory, _: u64, gpa: u64, _: u32) -> u64 {
-        panic!("device read at {gpa:#x}")
-    }
-    fn write_memory(&mut self, _: &mut GuestMemory, _: u64, gpa: u64, _: u32, _: u64) {
-        panic!("device write at {gpa:#x}")
-    }
-    fn read_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32) -> u32 {
-        0
-    }
-    fn write_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32, _: u32) {}
-    fn now(&mut self, when: u64) -> u64 {
-        when
-    }
-    fn interrupt_line(&self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: &mut GuestMemory, _: u64) -> u8 {
-        0
-    }
-    fn needs_attention(&self) -> bool {
-        false
-    }
-    fn send_ipi(&mut self, _: aero_cpu::lapic::Icr) {}
-    fn end_of_interrupt(&mut self, _: &mut GuestMemory, _: u64, _: u8) {}
-}
-
 /// A processor in 64-bit user mode whose page tables map the host's two pages at the host's address.
 struct Guest {
     mem: GuestMemory,
@@ -192,7 +161,7 @@ impl Guest {
         (0..16).for_each(|n| st.set_gpr(n, regs.gpr[usize::from(n)]));
         st.set_rflags(regs.flags);
         st.rip = rip;
-        self.cpu.run(&mut self.mem, &mut Nothing, 1);
+        self.cpu.run(&mut self.mem, &mut NoDevices, 1);
         let st = self.cpu.state(&self.mem);
         assert_eq!(st.rip, rip + insn.len() as u64, "{insn:02x?} went elsewhere or faulted; {regs:x?}");
         (0..16).for_each(|n| regs.gpr[usize::from(n)] = st.gpr(n));
@@ -501,7 +470,7 @@ fn bit_manipulation_matches_this_processor() {
     }
     let host = Host::new();
     let mut guest = Guest::new(host.code as u64);
-    let mut rng = Rng(0x1234_5678_9abc_def1);
+    let mut rng = Rng(Generator::new(0x1234_5678_9abc_def1));
     for _ in 0..20_000 {
         let (insn, undefined) =
             if rng.below(2) == 0 { encode_vex(&mut rng) } else { encode_legacy(&mut rng) };
@@ -531,7 +500,7 @@ fn compare(host: &Host, guest: &mut Guest, insn: &[u8], regs: Regs, rng: &mut Rn
 fn integer_instructions_match_this_processor() {
     let host = Host::new();
     let mut guest = Guest::new(host.code as u64);
-    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut rng = Rng(Generator::new(0x9e37_79b9_7f4a_7c15));
     let forms = forms();
     let runs = std::env::var("AERO_FUZZ_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     let mut failures = Vec::new();

@@ -105,12 +105,17 @@ fn enter_multiboot(st: &mut CpuState, entry: &MultibootEntry) {
     st.cr0 = cr0::PE | cr0::ET;
     st.gdtr = TableRegister { base: entry.gdt, limit: entry.gdt_limit };
     set_flat(st, (8, CODE32), 0x10);
+    st.idtr = REAL_MODE_VECTORS;
     st.set_gpr(reg::RAX, entry.eax.into());
     st.set_gpr(reg::RBX, entry.ebx.into());
     st.rip = entry.eip.into();
 }
 
 const CODE32: u32 = 0xc09b;
+
+/// The specification leaves IDTR open. A loader that was started by a BIOS leaves the BIOS's, and kernels that go back to
+/// real mode at once raise interrupts there without an LIDT of their own.
+const REAL_MODE_VECTORS: TableRegister = TableRegister { base: 0, limit: 0x3ff };
 
 /// Flat segments, no interrupt table, empty registers and flags.
 fn set_flat(st: &mut CpuState, (code, attributes): (u16, u32), data: u16) {

@@ -206,11 +206,21 @@ mod tests {
         rest.split_once(after).expect(after).0
     }
 
+    /// The type of a field that is an object.
+    fn interface(name: &str) -> &'static str {
+        match name {
+            "clock" => "ClockConfig",
+            "cpu" => "CpuChoice",
+            _ => panic!("{name} has no type"),
+        }
+    }
+
     /// The fields of a JSON object as TypeScript declares them, sorted.
     fn fields(object: &impl serde::Serialize) -> Vec<String> {
         let Ok(Value::Object(fields)) = serde_json::to_value(object) else { panic!("not an object") };
         let field = |(name, value): (&String, &Value)| match value {
-            Value::Object(_) => format!("{name}: ClockConfig"),
+            Value::Object(_) => format!("{name}: {}", interface(name)),
+            Value::Array(_) => format!("{name}: number[]"),
             Value::Null => format!("{name}: number | null"),
             Value::Bool(_) => format!("{name}: boolean"),
             Value::Number(_) => format!("{name}: number"),
@@ -232,6 +242,16 @@ mod tests {
             declared.map(|line| line.trim_end_matches(';').replacen("?:", ":", 1)).collect();
         declared.sort();
         assert_eq!(declared, fields(&Config::default()));
+    }
+
+    #[test]
+    fn page_declares_the_choice_of_processor() {
+        let declared = between(PROTOCOL, "export interface CpuChoice {\n", "\n}");
+        let declared = declared.lines().map(str::trim).filter(|line| !line.starts_with("/**"));
+        let declared: Vec<_> = declared.map(|line| line.trim_end_matches(';')).collect();
+        assert_eq!(declared, ["model: string", "strict_msr: boolean"]);
+        let choice = serde_json::to_value(aero_machine::CpuChoice::default()).expect("plain data");
+        assert!(choice["model"].is_string() && choice["strict_msr"].is_boolean());
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! because it is the field's own vocabulary.
 //!
 //! [`features`] is the table of processor features, [`cpuid`] holds the CPUID models as data, [`undefined`] tells which
-//! results mean nothing.
+//! results mean nothing, [`descriptor`] has the bits of segments and gates.
 
 pub mod cpuid;
+pub mod descriptor;
 pub mod features;
 mod insn;
 pub mod undefined;

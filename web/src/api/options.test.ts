@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { machineConfig, parseClock, parseMemory } from "./options";
+import { machineConfig, parseClock, parseCpu, parseMemory } from "./options";
 
 describe("parseClock", () => {
   it("reads the forms that the terminal program reads", () => {
@@ -10,6 +10,17 @@ describe("parseClock", () => {
 
   it.each(["", "icount=", "icount=0", "icount=-1", "fast"])("refuses “%s” in words", (text) => {
     expect(() => parseClock(text)).toThrow("is not known");
+  });
+});
+
+describe("parseCpu", () => {
+  it("reads the forms that the terminal program reads", () => {
+    expect(parseCpu("core2")).toEqual({ model: "core2", strict_msr: false });
+    expect(parseCpu("max,strict-msr")).toEqual({ model: "max", strict_msr: true });
+  });
+
+  it("refuses other words behind the model", () => {
+    expect(() => parseCpu("max,fast")).toThrow("is not known");
   });
 });
 
@@ -40,6 +51,11 @@ describe("machineConfig", () => {
       debugcon: [],
       vga: true,
     });
+  });
+
+  it("names a processor only when it is told one", () => {
+    expect(machineConfig({})).not.toHaveProperty("cpu");
+    expect(machineConfig({ cpu: "max" }).cpu).toEqual({ model: "max", strict_msr: false });
   });
 
   it("leaves the date of a repeatable run to the machine", () => {

@@ -1,6 +1,6 @@
 import { AeroError } from "../runtime/errors";
 import type { Progress } from "../runtime/progress";
-import type { ClockConfig, MachineConfig } from "../runtime/protocol";
+import type { ClockConfig, CpuChoice, MachineConfig } from "../runtime/protocol";
 
 /** A file: an address, or bytes that the user chose. */
 export type Source = { url: string } | { file: Blob };
@@ -16,6 +16,8 @@ export interface AeroOptions {
   initrd?: Source;
   /** The kernel's command line. */
   append?: string;
+  /** The processor model: `"win7"` (unless given), `"core2"` or `"max"`; with `,strict-msr` unknown MSRs fault. */
+  cpu?: string;
   /** `"realtime"`, `"icount"` (repeatable, 100 MIPS) or `"icount=MIPS"`. */
   clock?: string;
   /** What the real-time clock shows at power-on, in seconds since 1970; a repeatable run has a date of its own. */
@@ -38,6 +40,13 @@ export function parseClock(text: string): ClockConfig {
   );
 }
 
+/** Reads `MODEL` and `MODEL,strict-msr`. The machine knows which models there are, and says so. */
+export function parseCpu(text: string): CpuChoice {
+  const [model = "", ...rest] = text.split(",");
+  if (rest.every((word) => word === "strict-msr")) return { model, strict_msr: rest.length > 0 };
+  throw new AeroError(`The processor “${text}” is not known.`, "Use cpu=win7, cpu=core2 or cpu=max, with ,strict-msr behind it if wanted.");
+}
+
 /** Reads a size in MiB: a number, or one with K, M or G. */
 export function parseMemory(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([KMG]?)(?:iB)?$/i.exec(text.trim());
@@ -55,6 +64,7 @@ export function machineConfig(options: Omit<AeroOptions, "container" | "kernel">
   return {
     memory: Math.round((options.memory ?? DEFAULT_MEMORY_MIB) * 1024) * 1024,
     clock,
+    ...(options.cpu !== undefined && { cpu: parseCpu(options.cpu) }),
     ...(rtc !== undefined && { rtc }),
     debug_exit: null,
     debugcon: [],

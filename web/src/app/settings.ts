@@ -9,6 +9,7 @@ export interface Settings {
   append?: string;
   /** MiB. */
   memory?: number;
+  cpu?: string;
   clock?: string;
   /** Seconds since 1970. */
   rtc?: number;
@@ -17,11 +18,11 @@ export interface Settings {
 
 const ON = new Set(["", "1", "true", "yes", "on"]);
 
-/** Reads `?guest=…&kernel=URL&initrd=URL&append=…&memory=512&clock=icount=100&rtc=…&autostart=1`. */
+/** Reads `?guest=…&kernel=URL&initrd=URL&append=…&memory=512&cpu=win7&clock=icount=100&rtc=…&autostart=1`. */
 export function parseSettings(search: string): Settings {
   const params = new URLSearchParams(search);
   const settings: Settings = { autostart: ON.has(params.get("autostart") ?? "0") };
-  for (const key of ["guest", "kernel", "initrd", "append", "clock"] as const) {
+  for (const key of ["guest", "kernel", "initrd", "append", "cpu", "clock"] as const) {
     const value = params.get(key);
     if (value !== null && value !== "") settings[key] = value;
   }

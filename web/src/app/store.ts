@@ -119,6 +119,7 @@ async function options(container: HTMLElement, chosen: Choice): Promise<AeroOpti
     ...(initrd && { initrd }),
     ...(append !== undefined && { append }),
     ...(memory !== undefined && { memory }),
+    ...(settings.cpu !== undefined && { cpu: settings.cpu }),
     ...(settings.clock !== undefined && { clock: settings.clock }),
     ...(settings.rtc !== undefined && { rtc: settings.rtc }),
     onProgress: (step) => {

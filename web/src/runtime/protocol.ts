@@ -7,12 +7,23 @@ export type ClockConfig = { kind: "realtime" } | { kind: "icount"; mips: number 
 export interface MachineConfig {
   /** Bytes of guest RAM. */
   memory: number;
+  cpu?: CpuChoice;
+  hyperv?: boolean;
   clock: ClockConfig;
   /** What the RTC shows at power-on, in seconds since 1970; without it the date of repeatable runs. */
   rtc?: number;
   debug_exit: number | null;
   debugcon: number[];
+  post_port?: number | null;
+  test_device?: boolean;
   vga: boolean;
+}
+
+/** The processor, by the name of its model. */
+export interface CpuChoice {
+  model: string;
+  /** Unknown MSRs raise #GP; otherwise they read zero and swallow writes. */
+  strict_msr: boolean;
 }
 
 /** What a machine is doing, as the page shows it. */

@@ -10,7 +10,8 @@ use super::case::{Case, Mode, Outcome};
 use super::compare::Difference;
 use super::forms::{self, Form};
 use super::listed::{self, Ended};
-use super::{generate, raw, rng::Rng, shrink, text};
+use super::{generate, raw, shrink, text};
+use crate::random::Random;
 use anyhow::Context;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
 use std::collections::BTreeMap;
@@ -183,12 +184,12 @@ fn work(plan: &Plan, job: u64, progress: &mut dyn FnMut(u64)) -> anyhow::Result<
     let mut differences = Vec::new();
     for number in (plan.first + job..plan.first + plan.cases).step_by(plan.jobs as usize) {
         progress(number);
-        let mut rng = Rng::new(plan.seed, number);
+        let mut rng = Random::new(plan.seed, number);
         let (mode, list) = &lists[rng.below(lists.len() as u64) as usize];
         let index = list[rng.below(list.len() as u64) as usize];
         let form = &forms[index];
         let damaged = rng.one_in(RAW_SHARE);
-        let make = |rng: &mut Rng| match damaged {
+        let make = |rng: &mut Random| match damaged {
             true => raw::case(rng, form, *mode),
             false => generate::case(rng, form, *mode),
         };

@@ -4,8 +4,8 @@
 use super::case::{Case, FpuImage, Mode, Patch, State, TF, image};
 use super::forms::{Form, Rm};
 use super::layout::{self, FS_BASE, GS_BASE, REGION, selector};
-use super::rng::Rng;
 use super::values;
+use crate::random::Random;
 use iced_x86::{EncodingKind, Mnemonic, OpCodeOperandKind as Kind};
 
 const CF_TO_OF: u64 = 0x8d5;
@@ -14,7 +14,7 @@ const RSP: u8 = 4;
 const RBP: u8 = 5;
 
 /// A case of `form` in `mode`, `None` if the dice gave operands that do not go together.
-pub fn case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
+pub fn case(rng: &mut Random, form: &Form, mode: Mode) -> Option<Case> {
     let mut b = Builder::new(rng, form, mode);
     b.registers();
     b.encode()?;
@@ -23,7 +23,7 @@ pub fn case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
 }
 
 struct Builder<'a> {
-    rng: &'a mut Rng,
+    rng: &'a mut Random,
     form: &'a Form,
     mode: Mode,
     state: State,
@@ -47,7 +47,7 @@ struct ModRm {
 }
 
 impl<'a> Builder<'a> {
-    fn new(rng: &'a mut Rng, form: &'a Form, mode: Mode) -> Self {
+    fn new(rng: &'a mut Random, form: &'a Form, mode: Mode) -> Self {
         let target = 0;
         Self {
             rng,
@@ -74,7 +74,7 @@ impl<'a> Builder<'a> {
         }
         let stack = self.stack_pointer();
         self.state.gpr[usize::from(RSP)] = self.stack_register(stack);
-        let mut flags = self.rng.next() & CF_TO_OF;
+        let mut flags = self.rng.draw() & CF_TO_OF;
         if self.rng.one_in(4) {
             flags |= DF;
         }
@@ -400,7 +400,7 @@ impl<'a> Builder<'a> {
         ];
         let rm = self.rng.below(8) as u8;
         let kind = self.rng.below(3) as u8;
-        let mut disp = self.rng.next() as u16;
+        let mut disp = self.rng.draw() as u16;
         if rm == 6 && kind == 0 {
             m.bytes.extend([(reg & 7) << 3 | 6, offset as u8, (offset >> 8) as u8]);
             return;
@@ -446,8 +446,8 @@ impl<'a> Builder<'a> {
         let kind = self.rng.below(3) as u8;
         let disp = match kind {
             0 => 0,
-            1 => i64::from(self.rng.next() as i8),
-            _ => i64::from(self.rng.next() as i32 >> self.rng.below(31)),
+            1 => i64::from(self.rng.draw() as i8),
+            _ => i64::from(self.rng.draw() as i32 >> self.rng.below(31)),
         };
         // Without displacement RBP and R13 cannot be a base.
         let (kind, disp) = if kind == 0 && base & 7 == 5 { (1, 0) } else { (kind, disp) };
@@ -467,7 +467,7 @@ impl<'a> Builder<'a> {
                 self.gather_indices(index, wide);
             } else if !none {
                 if self.rng.one_in(2) {
-                    let value = self.rng.next() as i8 as u64;
+                    let value = self.rng.draw() as i8 as u64;
                     self.set_address_register(index, value, address_size);
                 }
                 self.address_registers |= 1 << index;
@@ -528,8 +528,8 @@ impl<'a> Builder<'a> {
         for half in [image::XMM, image::YMM] {
             let at = half + 16 * usize::from(register);
             for lane in 0..2 {
-                let a = i64::from(self.rng.next() as i8);
-                let b = i64::from(self.rng.next() as i8);
+                let a = i64::from(self.rng.draw() as i8);
+                let b = i64::from(self.rng.draw() as i8);
                 let value = if wide { a as u64 } else { u64::from(a as u32) | u64::from(b as u32) << 32 };
                 self.state.fpu.set64(at + 8 * lane, value);
             }
@@ -596,7 +596,7 @@ impl<'a> Builder<'a> {
             };
             let mut value = values::integer(self.rng);
             if matches!(k, Kind::br16_2 | Kind::br32_4 | Kind::br64_4) && !self.rng.one_in(4) {
-                value = self.rng.next() as i8 as u64;
+                value = self.rng.draw() as i8 as u64;
             }
             if self.form.code.mnemonic() == Mnemonic::Enter {
                 value &= if size == 2 && !self.rng.one_in(8) { 0x7f } else { u64::MAX };
@@ -666,7 +666,7 @@ impl<'a> Builder<'a> {
     fn bit_offset(&mut self) {
         for r in 0..16u16 {
             if self.address_registers >> r & 1 == 0 && r != 4 && self.state.gpr[usize::from(r)] != 0 {
-                let value = i64::from(self.rng.next() as i16 >> 2);
+                let value = i64::from(self.rng.draw() as i16 >> 2);
                 let mask = if self.long() { u64::MAX } else { 0xffff_ffff };
                 self.state.gpr[usize::from(r)] = value as u64 & mask;
             }
@@ -692,7 +692,7 @@ impl<'a> Builder<'a> {
         let frame = [
             target,
             selector,
-            self.rng.next() & 0x3f_ffff & !0x4000,
+            self.rng.draw() & 0x3f_ffff & !0x4000,
             self.state.gpr[4],
             self.data_selector(),
         ];
@@ -745,9 +745,9 @@ impl Builder<'_> {
     }
 }
 
-fn random_selector(rng: &mut Rng) -> u16 {
+fn random_selector(rng: &mut Random) -> u16 {
     match rng.below(8) {
-        0 => rng.next() as u16,
+        0 => rng.draw() as u16,
         1 => rng.below(4) as u16,
         2 => (rng.below(0x20) as u16) << 3 | 3,
         _ => rng.pick(&[
@@ -765,8 +765,8 @@ fn random_selector(rng: &mut Rng) -> u16 {
 }
 
 /// MXCSR: mostly everything masked, every rounding mode, FTZ and DAZ, sticky flags.
-fn mxcsr(rng: &mut Rng) -> u32 {
-    let r = rng.next() as u32;
+fn mxcsr(rng: &mut Random) -> u32 {
+    let r = rng.draw() as u32;
     let masks = if rng.one_in(6) { r & 0x1f80 } else { 0x1f80 };
     let sticky = if rng.one_in(2) { r >> 16 & 0x3f } else { 0 };
     let rounding = if rng.one_in(2) { r >> 8 & 0x6000 } else { 0 };
@@ -775,9 +775,9 @@ fn mxcsr(rng: &mut Rng) -> u32 {
 }
 
 /// Random x87, SSE and AVX state.
-pub fn fpu_image(rng: &mut Rng) -> FpuImage {
+pub fn fpu_image(rng: &mut Random) -> FpuImage {
     let mut f = FpuImage::initial();
-    let r = rng.next();
+    let r = rng.draw();
     let masks = if rng.one_in(6) { r as u16 & 0x3f } else { 0x3f };
     let precision = if rng.one_in(2) { 0x300 } else { rng.pick(&[0, 0x200, 0x300]) };
     let control = 0x40 | masks | precision | (r >> 8) as u16 & 0xc00;
@@ -789,13 +789,13 @@ pub fn fpu_image(rng: &mut Rng) -> FpuImage {
     let top = (rng.below(8) as u16) << 11;
     f.set16(image::FSW, sticky | summary | conditions | top);
     f.0[image::FTW] = match rng.below(4) {
-        0 => rng.next() as u8,
+        0 => rng.draw() as u8,
         1 => !(1 << rng.below(8)),
         _ => 0xff,
     };
     f.set16(image::FOP, (r >> 48) as u16 & 0x7ff);
-    f.set64(image::FIP, rng.next() & 0xffff_ffff);
-    f.set64(image::FDP, rng.next() & 0xffff_ffff);
+    f.set64(image::FIP, rng.draw() & 0xffff_ffff);
+    f.set64(image::FDP, rng.draw() & 0xffff_ffff);
     f.set32(image::MXCSR, mxcsr(rng));
     for n in 0..8 {
         let (m, e) = values::extended(rng);

@@ -48,7 +48,7 @@ pub mod selector {
 
 /// The background of a writable or constant page: what lies there before a case writes its own.
 pub fn background(page: u64) -> [u8; 0x1000] {
-    let mut rng = super::rng::Rng::new(page, 0);
+    let mut rng = crate::random::Random::new(page, 0);
     let mut bytes = [0; 0x1000];
     for chunk in bytes.chunks_mut(16) {
         chunk.copy_from_slice(&super::values::vector(&mut rng).to_le_bytes());

@@ -27,7 +27,6 @@ mod native;
 mod ours;
 mod raw;
 mod report;
-mod rng;
 mod shrink;
 #[cfg(test)]
 mod tests;

@@ -7,37 +7,11 @@
 use super::case::{Case, FpuImage, Mode, Outcome, State, Trap, image};
 use super::layout::{self, FS_BASE, GS_BASE, REGION, selector};
 use aero_cpu::fpu::F80;
+use aero_cpu::segments::Descriptor;
 use aero_cpu::state::{CpuState, Segment, TableRegister, cr0, cr4, efer, seg};
-use aero_cpu::{Bus, Cpu, CpuConfig};
+use aero_cpu::{Cpu, CpuConfig, NoDevices};
 use aero_mem::{Gpa, GuestMemory};
-
-/// Nothing is attached.
-pub struct NoBus;
-
-impl Bus for NoBus {
-    fn read_memory(&mut self, _: &mut GuestMemory, _: u64, _: u64, _: u32) -> u64 {
-        u64::MAX
-    }
-    fn write_memory(&mut self, _: &mut GuestMemory, _: u64, _: u64, _: u32, _: u64) {}
-    fn read_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32) -> u32 {
-        u32::MAX
-    }
-    fn write_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32, _: u32) {}
-    fn now(&mut self, when: u64) -> u64 {
-        when
-    }
-    fn interrupt_line(&self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: &mut GuestMemory, _: u64) -> u8 {
-        0
-    }
-    fn needs_attention(&self) -> bool {
-        false
-    }
-    fn send_ipi(&mut self, _: aero_cpu::lapic::Icr) {}
-    fn end_of_interrupt(&mut self, _: &mut GuestMemory, _: u64, _: u8) {}
-}
+use aero_x86::descriptor::segment as descriptor;
 
 /// Linear address of the supervisor's structures: physical memory from 0.
 const UPPER: u64 = 0xffff_8000_0000_0000;
@@ -69,27 +43,11 @@ pub struct Ours {
     fpu_used: bool,
 }
 
-fn descriptor(base: u64, limit: u64, access: u64, flags: u64) -> u64 {
-    limit & 0xffff
-        | (base & 0xff_ffff) << 16
-        | access << 40
-        | (limit >> 16 & 0xf) << 48
-        | flags << 52
-        | (base >> 24 & 0xff) << 56
-}
-
 fn segment(selector: u16, raw: u64) -> Segment {
     if selector & !3 == 0 {
         return Segment { selector, ..Segment::default() };
     }
-    let limit = (raw & 0xffff | raw >> 32 & 0xf_0000) as u32;
-    let granular = raw >> 55 & 1 != 0;
-    Segment {
-        base: raw >> 16 & 0xff_ffff | raw >> 56 << 24,
-        limit: if granular { limit << 12 | 0xfff } else { limit },
-        attributes: (raw >> 40) as u32 & 0xf0ff,
-        selector,
-    }
+    Descriptor::new(selector, raw).segment()
 }
 
 /// The host's tables: selector and descriptor. The kernel's own entries are there so that loading them fails alike.
@@ -253,7 +211,7 @@ impl Ours {
     fn step(&mut self, case: &Case) {
         let stepping = case.stepping();
         for _ in 0..PATIENCE {
-            self.cpu.run(&mut self.mem, &mut NoBus, 1);
+            self.cpu.run(&mut self.mem, &mut NoDevices, 1);
             let st = self.cpu.state(&self.mem);
             if st.cpl == 0 || !stepping && st.rip != case.state.rip {
                 return;

@@ -7,13 +7,13 @@ use super::forms::{self, Form};
 use super::generate;
 use super::layout::{self, REGION};
 use super::listed::operand_address;
-use super::rng::Rng;
+use crate::random::Random;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, Register};
 
 /// A damaged case of `form`, or random bytes, `None` if the host must not run it.
-pub fn case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
+pub fn case(rng: &mut Random, form: &Form, mode: Mode) -> Option<Case> {
     let mut case = generate::case(rng, form, mode)?;
-    case.bytes[usize::from(case.len)..].iter_mut().for_each(|b| *b = rng.next() as u8);
+    case.bytes[usize::from(case.len)..].iter_mut().for_each(|b| *b = rng.draw() as u8);
     damage(rng, &mut case);
     // All 15 bytes must be there for the processor to look at.
     case.len = 15;
@@ -39,18 +39,18 @@ pub fn case(rng: &mut Rng, form: &Form, mode: Mode) -> Option<Case> {
     harmless(&case, &insn).then_some(case)
 }
 
-fn damage(rng: &mut Rng, case: &mut Case) {
+fn damage(rng: &mut Random, case: &mut Case) {
     const PREFIXES: [u8; 18] = [
         0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x66, 0x67, 0xf0, 0xf0, 0xf2, 0xf3, 0x40, 0x48, 0x4f, 0x44,
         0x66,
     ];
     let len = u64::from(case.len);
     match rng.below(5) {
-        0 => case.bytes = core::array::from_fn(|_| rng.next() as u8),
-        1 => case.bytes[rng.below(len) as usize] = rng.next() as u8,
+        0 => case.bytes = core::array::from_fn(|_| rng.draw() as u8),
+        1 => case.bytes[rng.below(len) as usize] = rng.draw() as u8,
         2 => case.bytes[rng.below(len) as usize] ^= 1 << rng.below(8),
         3 => {
-            case.bytes = core::array::from_fn(|_| rng.next() as u8);
+            case.bytes = core::array::from_fn(|_| rng.draw() as u8);
             case.bytes[0] = 0x0f;
         }
         _ => {

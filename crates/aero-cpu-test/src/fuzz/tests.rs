@@ -2,8 +2,8 @@
 
 use super::campaign::{self, Plan};
 use super::case::{Mode, Outcome, State};
-use super::rng::Rng;
 use super::{forms, generate, shrink, text};
+use crate::random::Random;
 
 #[test]
 fn short_campaign_finds_no_difference_outside_the_list() {
@@ -20,7 +20,7 @@ fn a_case_written_to_a_file_reads_back() {
     let forms = forms::all();
     let modes = [Mode::B16, Mode::B32, Mode::B64];
     let cases = (0..400).filter_map(|n| {
-        let mut rng = Rng::new(9, n);
+        let mut rng = Random::new(9, n);
         let (mode, form) = (rng.pick(&modes), &forms[rng.below(forms.len() as u64) as usize]);
         form.in_mode(mode).then(|| generate::case(&mut rng, form, mode))?
     });
@@ -40,7 +40,7 @@ fn a_case_written_to_a_file_reads_back() {
 fn shrinking_keeps_what_the_failure_needs() {
     let forms = forms::all();
     let form = forms.iter().find(|f| f.name() == "Add_rm32_r32").expect("a form of the base set");
-    let case = generate::case(&mut Rng::new(1, 1), form, Mode::B64).expect("operands");
+    let case = generate::case(&mut Random::new(1, 1), form, Mode::B64).expect("operands");
     let small = shrink::shrink(&case, &mut |c| c.state.gpr[3] == case.state.gpr[3]);
     assert_eq!(small.state.gpr[3], case.state.gpr[3]);
     assert!(small.patches.is_empty() && small.state.gpr[0] == 0);

@@ -1,9 +1,9 @@
 //! Operand values with the corners over-represented.
 
-use super::rng::Rng;
+use crate::random::Random;
 
 /// An integer of up to 64 bits.
-pub fn integer(rng: &mut Rng) -> u64 {
+pub fn integer(rng: &mut Random) -> u64 {
     const CORNERS: [u64; 12] = [
         0,
         1,
@@ -21,18 +21,18 @@ pub fn integer(rng: &mut Rng) -> u64 {
     match rng.below(8) {
         0 => rng.pick(&CORNERS),
         1 => !rng.pick(&CORNERS),
-        2 => rng.next() >> rng.below(64),
-        3 => !(rng.next() >> rng.below(64)),
+        2 => rng.draw() >> rng.below(64),
+        3 => !(rng.draw() >> rng.below(64)),
         4 => 1 << rng.below(64),
-        5 => u64::from(rng.next() as u8) * 0x0101_0101_0101_0101,
-        _ => rng.next(),
+        5 => u64::from(rng.draw() as u8) * 0x0101_0101_0101_0101,
+        _ => rng.draw(),
     }
 }
 
 /// A single.
-pub fn single(rng: &mut Rng) -> u32 {
-    let sign = (rng.next() as u32) << 31;
-    let noise = rng.next() as u32 & 0x7f_ffff;
+pub fn single(rng: &mut Random) -> u32 {
+    let sign = (rng.draw() as u32) << 31;
+    let noise = rng.draw() as u32 & 0x7f_ffff;
     sign | match rng.below(16) {
         0 => 0,
         1 => 0x7f80_0000,
@@ -48,14 +48,14 @@ pub fn single(rng: &mut Rng) -> u32 {
         11 => (rng.below(254) as u32 + 1) << 23,
         12 => (0x7f - 12 + rng.below(44) as u32) << 23 | noise,
         13 => (0x7f - 3 + rng.below(6) as u32) << 23 | noise & 3,
-        _ => rng.next() as u32 & 0x7fff_ffff,
+        _ => rng.draw() as u32 & 0x7fff_ffff,
     }
 }
 
 /// A double.
-pub fn double(rng: &mut Rng) -> u64 {
-    let sign = rng.next() << 63;
-    let noise = rng.next() & 0xf_ffff_ffff_ffff;
+pub fn double(rng: &mut Random) -> u64 {
+    let sign = rng.draw() << 63;
+    let noise = rng.draw() & 0xf_ffff_ffff_ffff;
     sign | match rng.below(16) {
         0 => 0,
         1 => 0x7ff0_0000_0000_0000,
@@ -66,22 +66,22 @@ pub fn double(rng: &mut Rng) -> u64 {
         6 => 0x0010_0000_0000_0000 | noise & 3,
         7 => 0x7fef_ffff_ffff_fffc | noise & 3,
         8 => 0x3ff0_0000_0000_0000,
-        9 => f64::to_bits(rng.next() as f64).wrapping_add(noise & 1),
+        9 => f64::to_bits(rng.draw() as f64).wrapping_add(noise & 1),
         10 => f64::to_bits(rng.below(200) as f64 / 2.0),
         11 => (rng.below(2046) + 1) << 52,
         12 => (0x3ff - 20 + rng.below(80)) << 52 | noise,
         // What narrowing to a single rounds, overflows, or makes denormal.
         13 => (0x3ff - 152 + rng.below(30)) << 52 | noise,
         14 => (0x3ff + 120 + rng.below(12)) << 52 | noise,
-        _ => rng.next() & 0x7fff_ffff_ffff_ffff,
+        _ => rng.draw() & 0x7fff_ffff_ffff_ffff,
     }
 }
 
 /// An extended real: significand, then sign and exponent.
-pub fn extended(rng: &mut Rng) -> (u64, u16) {
+pub fn extended(rng: &mut Random) -> (u64, u16) {
     const J: u64 = 1 << 63;
-    let sign = (rng.next() as u16) << 15;
-    let noise = rng.next();
+    let sign = (rng.draw() as u16) << 15;
+    let noise = rng.draw();
     let (m, e) = match rng.below(20) {
         0 => (0, 0),
         1 => (J, 0x7fff),
@@ -95,7 +95,7 @@ pub fn extended(rng: &mut Rng) -> (u64, u16) {
         7 => (noise & !J, 1 + rng.below(0x7ffe) as u16),
         8 => (J, 0x3fff),
         9 | 10 => {
-            let n = (rng.next() >> rng.below(64)) | 1;
+            let n = (rng.draw() >> rng.below(64)) | 1;
             let shift = n.leading_zeros();
             (n << shift, 0x3fff + 63 - shift as u16)
         }
@@ -114,8 +114,8 @@ pub fn extended(rng: &mut Rng) -> (u64, u16) {
 }
 
 /// 16 bytes of a vector: integers, singles or doubles.
-pub fn vector(rng: &mut Rng) -> u128 {
-    let mut lanes = |f: &mut dyn FnMut(&mut Rng) -> u64| u128::from(f(rng)) << 64 | u128::from(f(rng));
+pub fn vector(rng: &mut Random) -> u128 {
+    let mut lanes = |f: &mut dyn FnMut(&mut Random) -> u64| u128::from(f(rng)) << 64 | u128::from(f(rng));
     match lanes(&mut |rng| rng.below(8)) as u64 {
         0 | 1 => lanes(&mut integer),
         2 | 3 => lanes(&mut |rng| u64::from(single(rng)) << 32 | u64::from(single(rng))),
@@ -123,6 +123,6 @@ pub fn vector(rng: &mut Rng) -> u128 {
         6 => lanes(&mut |rng| {
             (0..8).fold(0, |v, _| v << 8 | u64::from(rng.pick(&[0u8, 1, 0x7f, 0x80, 0x81, 0xff, b'a', b'z'])))
         }),
-        _ => lanes(&mut |rng| rng.next()),
+        _ => lanes(&mut |rng| rng.draw()),
     }
 }

@@ -124,23 +124,12 @@ pub mod control {
 
 /// A segment descriptor: `access` is the access byte, `flags` the nibble G, D/B, L, AVL.
 pub fn descriptor(base: u32, limit: u32, access: u8, flags: u8) -> u64 {
-    let (base, limit) = (u64::from(base), u64::from(limit));
-    limit & 0xffff
-        | (base & 0xff_ffff) << 16
-        | u64::from(access) << 40
-        | (limit >> 16 & 0xf) << 48
-        | u64::from(flags) << 52
-        | (base >> 24) << 56
+    aero_x86::descriptor::segment(base.into(), limit.into(), access.into(), flags.into())
 }
 
 /// A call, interrupt, trap or task gate (its low 8 bytes in long mode).
 pub fn gate(selector: u16, offset: u32, access: u8, count: u8) -> u64 {
-    let offset = u64::from(offset);
-    offset & 0xffff
-        | u64::from(selector) << 16
-        | u64::from(count) << 32
-        | u64::from(access) << 40
-        | (offset >> 16) << 48
+    aero_x86::descriptor::gate(selector, offset.into(), access.into(), count.into())
 }
 
 /// Bytes for the window.

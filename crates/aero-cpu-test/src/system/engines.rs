@@ -147,11 +147,21 @@ struct Running {
     child: Child,
     output: PathBuf,
     since: Instant,
+    busy: u64,
     seen: u64,
 }
 
-/// How long an emulator may be silent before it is taken to hang.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long an emulator may be silent before it is taken to hang, by the clock on the wall.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same in processor time, in hundredths of a second: cases take milliseconds.
+const BUSY: u64 = 200;
+
+/// Processor time that a process has used, in hundredths of a second, where the system tells (proc(5)).
+fn busy(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(") ").next().unwrap_or_default();
+    after_name.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
 
 impl Running {
     /// Waits for its end, or for silence. What it wrote.
@@ -161,9 +171,15 @@ impl Running {
                 break;
             }
             let size = fs::metadata(&self.output).map_or(0, |m| m.len());
+            let busy = busy(self.child.id());
             if size != self.seen {
                 (self.seen, self.since) = (size, Instant::now());
-            } else if self.since.elapsed() > PATIENCE {
+                self.busy = busy;
+            }
+            if size == 0 {
+                self.busy = busy;
+            }
+            if self.since.elapsed() > PATIENCE || busy.saturating_sub(self.busy) > BUSY {
                 self.child.kill()?;
                 self.child.wait()?;
                 break;
@@ -206,7 +222,7 @@ pub fn run_oracle(oracle: Oracle, folder: &Folder, env: Env, cases: &[Case]) -> 
         fs::write(folder.0.join("rom"), rom)?;
         fs::write(&output, [])?;
         let child = oracle.start(&folder.0)?;
-        Running { child, output, since: Instant::now(), seen: 0 }.output()
+        Running { child, output, since: Instant::now(), busy: 0, seen: 0 }.output()
     })
 }
 
@@ -222,10 +238,16 @@ fn run_all(env: Env, cases: &[Case], mut run: impl FnMut(&[u8]) -> Result<Vec<u8
         }
         outcomes.extend(parsed.outcomes);
         if lost {
-            outcomes.push(Outcome::Lost);
+            outcomes.push(alone(env, &cases[outcomes.len()], &mut run)?);
         }
     }
     Ok(outcomes)
+}
+
+/// A case by itself: an emulator that hangs in one case may have kept the results of those before it.
+fn alone(env: Env, case: &Case, mut run: impl FnMut(&[u8]) -> Result<Vec<u8>>) -> Result<Outcome> {
+    let rom = Rom::pack(env, std::slice::from_ref(case))?;
+    Ok(parse(&run(&rom.bytes)?).outcomes.pop().unwrap_or(Outcome::Lost))
 }
 
 /// Aero: a processor, RAM and a debug port.

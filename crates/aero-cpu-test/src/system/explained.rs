@@ -51,6 +51,8 @@ struct Whole {
     holds: fn(&Situation<'_>) -> bool,
 }
 
+/// The accessed bit in the upper dword of a segment descriptor.
+const ACCESSED: u32 = 1 << 8;
 const RF: u32 = 1 << 16;
 
 const fn word(oracle: Oracle, reason: &'static str, holds: fn(&Difference<'_>) -> bool) -> Word {
@@ -78,7 +80,8 @@ const WORDS: &[Word] = &[
         d.title.contains("16 bits") && (pushed || is_general(d) && (d.ours ^ d.theirs) & 0xffff == 0)
     }),
     word(Oracle::Bochs, "Bochs pushes CALL's frame before it looks at EIP; vol. 2A has it after", |d| {
-        d.title.starts_with("far call") && d.vector == 13 && (is_outer_stack(d) || is_page_entry(d))
+        let pushed = is_outer_stack(d) || is_stack(d) && d.ours == 0;
+        d.title.starts_with("far call") && d.vector == 13 && (pushed || is_page_entry(d))
     }),
     word(Oracle::Qemu, "TCG's IRET loads VIF and VIP at every CPL; vol. 2A: at CPL 0", |d| {
         let flags = is_stack(d) || d.offset == record::FLAGS;
@@ -91,6 +94,23 @@ const WORDS: &[Word] = &[
         Oracle::Bochs,
         "B0 to B3 may be set of breakpoints that are not enabled, or come at once (17.2.3)",
         |d| d.offset == record::DR6 && d.ours & !d.theirs == 0 && d.theirs & !d.ours & !0xf == 0,
+    ),
+    word(Oracle::Bochs, "Bochs reads the stack before it looks at IOPL; the manual says no order", |d| {
+        let pops = ["popf", "iret"].iter().any(|how| d.title.starts_with(how));
+        pops && d.title.contains("IOPL") && d.vector == 13 && is_page_entry(d)
+    }),
+    word(
+        Oracle::Bochs,
+        "general detect is a fault, so RF is pushed set (17.2.4, 17.3.1.1); Bochs has it clear",
+        |d| d.title.contains("CPL 0") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF,
+    ),
+    word(Oracle::Bochs, "a load that a later check undoes may leave the accessed bit set (3.4.5.1)", |d| {
+        (at::GDT..at::TSS).contains(&d.offset) && d.vector == 13 && d.ours == d.theirs | ACCESSED
+    }),
+    word(
+        Oracle::Bochs,
+        "a conforming handler keeps CPL 3, and pushes as such (6.12.1.2); Bochs as its DPL",
+        |d| d.title.contains(" ist ") && d.vector == 14 && is_stack(d) && d.ours ^ d.theirs == 4,
     ),
     word(Oracle::Bochs, "a trap amid REP pushes RF set (17.3.1.1); Bochs has it clear", |d| {
         d.title.contains("rep ") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF
@@ -169,6 +189,20 @@ const WHOLES: &[Whole] = &[
         &["wrmsr 174"],
         "the bits of IA32_SYSENTER_CS beside the selector are not used but kept (vol. 4); TCG drops them",
     ),
+    Whole {
+        oracle: Oracle::Bochs,
+        families: &["debug"],
+        titles: &["icebp"],
+        reason: "every #DB clears GD on its way (17.2.4); Bochs leaves it set on INT1",
+        holds: |s| s.ours.vector() == Some(1),
+    },
+    Whole {
+        oracle: Oracle::Bochs,
+        families: &["query"],
+        titles: &["lar ecx, ax 0x3f", "lar cx, ax 0x3f", "lsl ecx, ax 0x3f", "lsl cx, ax 0x3f"],
+        reason: "Bochs wants all 16 bytes of a system descriptor inside the table, for LAR and LSL too (vol. 2A)",
+        holds: |_| true,
+    },
     loose(
         &["real", "limits", "stack"],
         "TCG checks neither limits nor types on accesses (5.3, 5.5), and lets LOCK stand before some instructions",

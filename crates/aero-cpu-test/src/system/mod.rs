@@ -12,14 +12,13 @@ pub mod families;
 pub mod layout;
 pub mod outcome;
 pub mod program;
-pub mod random;
 
+use crate::random::Random;
 use anyhow::{Result, bail};
 use case::{Case, Env};
 use engines::{Aero, Folder, Oracle};
 use families::{FAMILIES, Family};
 use outcome::Outcome;
-use random::Random;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

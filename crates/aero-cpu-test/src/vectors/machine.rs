@@ -2,9 +2,8 @@
 
 use super::case::{Case, NAMES, REGISTERS, Recorded, reg};
 use super::later;
-use aero_cpu::lapic::Icr;
 use aero_cpu::state::{CpuState, Segment, cr0, reg as gpr};
-use aero_cpu::{Bus, Cpu, CpuConfig, Exit};
+use aero_cpu::{Cpu, CpuConfig, Exit, NoDevices};
 use aero_mem::{Bank, Gpa, GuestMemory, VGA_WINDOW};
 use aero_x86::undefined::undefined;
 use aero_x86::{CodeSize, DecodeError, Insn, Operand, decode};
@@ -56,9 +55,6 @@ pub struct Bench {
     background: Vec<u8>,
     seen: Vec<u8>,
 }
-
-/// Nothing but open ports.
-struct NoDevices;
 
 impl Bench {
     /// A machine of the newest model: it has every instruction that a set may hold.
@@ -342,29 +338,4 @@ fn registers(st: &CpuState) -> [u32; REGISTERS] {
         st.dr[6] as u32,
         st.dr[7] as u32,
     ]
-}
-
-impl Bus for NoDevices {
-    fn read_memory(&mut self, _: &mut GuestMemory, _: u64, _: u64, len: u32) -> u64 {
-        u64::MAX >> (64 - 8 * len)
-    }
-    fn write_memory(&mut self, _: &mut GuestMemory, _: u64, _: u64, _: u32, _: u64) {}
-    fn read_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, len: u32) -> u32 {
-        u32::MAX >> (32 - 8 * len)
-    }
-    fn write_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32, _: u32) {}
-    fn now(&mut self, when: u64) -> u64 {
-        when
-    }
-    fn interrupt_line(&self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: &mut GuestMemory, _: u64) -> u8 {
-        0
-    }
-    fn needs_attention(&self) -> bool {
-        false
-    }
-    fn send_ipi(&mut self, _: Icr) {}
-    fn end_of_interrupt(&mut self, _: &mut GuestMemory, _: u64, _: u8) {}
 }

@@ -6,6 +6,7 @@
 use super::convert::{PairToIntegers, QuadToIntegers, ScalarFromInteger, ScalarToInteger};
 use super::float::{Double, Env, Single, lane};
 use super::{Narrow, Operation, Wide, arith, convert, integer};
+use crate::op::random::Generator;
 use core::arch::asm;
 
 /// Runs an instruction on the host: `a` is XMM0 and takes the result, `b` is XMM1; MXCSR in and out.
@@ -45,15 +46,12 @@ macro_rules! host_mmx {
     };
 }
 
-/// A small generator (xorshift64*), so that failures repeat.
-struct Random(u64);
+/// Random numbers, the same in every run, so that failures repeat.
+struct Random(Generator);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.draw()
     }
 
     fn pick<T: Copy>(&mut self, of: &[T]) -> T {
@@ -184,7 +182,7 @@ fn control(r: &mut Random) -> u32 {
 }
 
 fn compare<O: Operation>(name: &str, host: Host, imm: u8, doubles: bool, times: u32) {
-    let mut r = Random(0x9e37_79b9_7f4a_7c15);
+    let mut r = Random(Generator::new(0x9e37_79b9_7f4a_7c15));
     for _ in 0..times {
         let (a, b) = pair(&mut r, doubles);
         let before = control(&mut r);
@@ -307,7 +305,7 @@ fn conversions_match_the_host() {
 }
 
 fn near<O: Operation>(name: &str, host: Host) {
-    let mut r = Random(77);
+    let mut r = Random(Generator::new(77));
     for _ in 0..TIMES {
         let (a, b) = pair(&mut r, false);
         let mut want = a;
@@ -334,7 +332,7 @@ fn approximations_are_within_the_bound() {
 
 /// Compares integer operations; `counts` makes most second operands small.
 fn compare_integers<O: Operation>(name: &str, host: Host, imm: u8, counts: bool) {
-    let mut r = Random(0x1234_5678_9abc_def1);
+    let mut r = Random(Generator::new(0x1234_5678_9abc_def1));
     let special = [
         0,
         u64::MAX,
@@ -475,7 +473,7 @@ fn words_and_sign_bits_match_the_host() {
 macro_rules! counts {
     ($name:ident $text:literal; $($imm:literal)*) => {$({
         let host = host!(concat!($text, " xmm0, ", $imm));
-        let mut r = Random(5);
+        let mut r = Random(Generator::new(5));
         for _ in 0..100 {
             let a = [r.next(), r.next()];
             let mut want = a;

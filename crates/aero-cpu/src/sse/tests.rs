@@ -5,37 +5,9 @@ use super::float::{Env, record};
 use super::rows::ROWS;
 use super::{Operation, arith};
 use crate::state::{Segment, cr0, cr4, efer, eflags, seg};
-use crate::{Bus, Cpu, Exit};
+use crate::{Cpu, Exit, NoDevices};
 use aero_mem::{Gpa, GuestMemory};
 use aero_x86::{CodeSize, Insn, Operand, decode};
-
-/// A world without devices.
-struct Nothing;
-
-impl Bus for Nothing {
-    fn read_memory(&mut self, _: &mut GuestMemory, _: u64, _: u64, _: u32) -> u64 {
-        u64::MAX
-    }
-    fn write_memory(&mut self, _: &mut GuestMemory, _: u64, _: u64, _: u32, _: u64) {}
-    fn read_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32) -> u32 {
-        u32::MAX
-    }
-    fn write_port(&mut self, _: &mut GuestMemory, _: u64, _: u16, _: u32, _: u32) {}
-    fn now(&mut self, when: u64) -> u64 {
-        when
-    }
-    fn interrupt_line(&self) -> bool {
-        false
-    }
-    fn acknowledge_interrupt(&mut self, _: &mut GuestMemory, _: u64) -> u8 {
-        0
-    }
-    fn needs_attention(&self) -> bool {
-        false
-    }
-    fn send_ipi(&mut self, _: crate::lapic::Icr) {}
-    fn end_of_interrupt(&mut self, _: &mut GuestMemory, _: u64, _: u8) {}
-}
 
 const GDT: u64 = 0x1000;
 const IDT: u64 = 0x2000;
@@ -109,7 +81,7 @@ impl Bench {
         st.rip = CODE;
         st.set_gpr(4, STACK);
         self.cpu.core.halted = false;
-        let exit = self.cpu.run(&mut self.mem, &mut Nothing, 10_000);
+        let exit = self.cpu.run(&mut self.mem, &mut NoDevices, 10_000);
         assert_eq!(exit, Exit::Halted);
         let rip = self.cpu.state(&self.mem).rip;
         (rip < PML4).then(|| (rip - HANDLERS) / 16)
@@ -727,7 +699,7 @@ fn vex_is_undefined_in_real_mode() {
     b.mem.write(Gpa(CODE), &[0xc5, 0xf4, 0x58, 0xc2, 0xf4]).expect("RAM");
     b.st().rip = CODE;
     b.st().set_gpr(4, STACK);
-    assert_eq!(b.cpu.run(&mut b.mem, &mut Nothing, 10), Exit::Halted);
+    assert_eq!(b.cpu.run(&mut b.mem, &mut NoDevices, 10), Exit::Halted);
     assert_eq!(b.cpu.state(&b.mem).rip & 0xfff0, 0x3060);
 }
 

@@ -6,9 +6,11 @@
 
 #![allow(unsafe_code, reason = "moves machines out of guests that are dropped, to other threads")]
 
+use aero_cpu::segments::Descriptor;
 use aero_cpu::state::{Segment, TableRegister, cr0, cr4, efer, eflags, reg, seg};
 use aero_cpu::{Bus, Cpu, CpuConfig, Exit};
 use aero_mem::{Gpa, GuestMemory};
+pub use aero_x86::descriptor::{gate, segment as descriptor};
 use core::mem::ManuallyDrop;
 use std::sync::{Mutex, PoisonError};
 
@@ -242,31 +244,9 @@ pub struct Guest {
     pub mode: Mode,
 }
 
-/// A segment descriptor: `access` is the access byte, `flags` the nibble G, D/B, L, AVL.
-pub fn descriptor(base: u64, limit: u64, access: u64, flags: u64) -> u64 {
-    limit & 0xffff
-        | (base & 0xff_ffff) << 16
-        | access << 40
-        | (limit >> 16 & 0xf) << 48
-        | flags << 52
-        | (base >> 24 & 0xff) << 56
-}
-
-/// A call, interrupt, trap or task gate (its low 8 bytes in long mode).
-pub fn gate(selector: u16, offset: u64, access: u64, count: u64) -> u64 {
-    offset & 0xffff | u64::from(selector) << 16 | count << 32 | access << 40 | (offset >> 16 & 0xffff) << 48
-}
-
 /// What a segment register holds after loading descriptor `raw` by `selector`.
 pub fn segment(selector: u16, raw: u64) -> Segment {
-    let limit = (raw & 0xffff | raw >> 32 & 0xf_0000) as u32;
-    let granular = raw >> 55 & 1 != 0;
-    Segment {
-        base: raw >> 16 & 0xff_ffff | raw >> 56 << 24,
-        limit: if granular { limit << 12 | 0xfff } else { limit },
-        attributes: (raw >> 40) as u32 & 0xf0ff,
-        selector,
-    }
+    Descriptor::new(selector, raw).segment()
 }
 
 impl Guest {

@@ -2,13 +2,13 @@
 
 use super::super::case::{Case, Env, control as bits, flag, reg};
 use super::super::layout::{at, linear, state};
-use super::super::random::Random;
+use crate::random::Random;
 
 /// Privileged and I/O-privileged instructions at every CPL.
 pub fn privilege(r: &mut Random) -> Case {
     let env = r.pick(&[Env::Flat, Env::Paged, Env::Long]);
-    let cpl = if env == Env::Long { r.pick(&[0u8, 3, 3]) } else { r.below(4) as u8 };
-    let (iopl, umip, tsd) = (r.below(4), r.one_in(3), r.one_in(3));
+    let cpl = if env == Env::Long { r.pick(&[0u8, 3, 3]) } else { r.word_below(4) as u8 };
+    let (iopl, umip, tsd) = (r.word_below(4), r.one_in(3), r.one_in(3));
     let (how, code) = privileged(r, cpl);
     let mut case = Case::new(env, format!("{env:?} CPL {cpl} IOPL {iopl} {how}, UMIP {umip} TSD {tsd}"));
     case.ring(cpl);
@@ -25,6 +25,7 @@ pub fn privilege(r: &mut Random) -> Case {
     case.reg(reg::EDX, r.near(&[0x308, 0x310, 0x31c]));
     case.reg(reg::EAX, 0);
     case.reg(reg::ECX, 0x174);
+    case.msrs(&[(0x174, 0)]);
     case.reg(reg::EDI, linear(at::DATA));
     case.reg(reg::ESI, linear(at::DATA));
     case.patches.put16(at::IO_MAP + 0x60, r.word() as u16);
@@ -34,7 +35,7 @@ pub fn privilege(r: &mut Random) -> Case {
 }
 
 fn privileged(r: &mut Random, cpl: u8) -> (&'static str, Vec<u8>) {
-    let n = r.below(30);
+    let n = r.word_below(30);
     if cpl == 0 && (n == 0 || n == 1) {
         return ("clts", vec![0x0f, 0x06]);
     }
@@ -78,7 +79,7 @@ pub fn control(r: &mut Random) -> Case {
     let env = r.pick(&[Env::Flat, Env::Paged, Env::Pae, Env::Long]);
     let mut case = Case::new(env, "");
     case.ring(0);
-    let (how, code) = match r.below(5) {
+    let (how, code) = match r.word_below(5) {
         0 => cr0(r, env),
         1 => cr4(r, env),
         2 => efer(r, env),
@@ -101,7 +102,7 @@ fn current_cr0(env: Env) -> u32 {
 fn cr0(r: &mut Random, env: Env) -> (String, Vec<u8>) {
     let flips = [1, 2, 4, 8, 0x10, 0x20, 1 << 16, 1 << 18, 1 << 29, 1 << 30, 1 << 31, 1 << 7, 1 << 28];
     let mut value = current_cr0(env);
-    for _ in 0..=r.below(3) {
+    for _ in 0..=r.word_below(3) {
         value ^= r.pick(&flips);
     }
     // Leaving protected mode or starting paging without tables ends in places that are no part of this.
@@ -120,7 +121,7 @@ fn cr4(r: &mut Random, env: Env) -> (String, Vec<u8>) {
         Env::Paged => bits::PSE,
         Env::Pae | Env::Long => bits::PAE,
     };
-    for _ in 0..=r.below(3) {
+    for _ in 0..=r.word_below(3) {
         // SMEP and SMAP would stop code in user pages; LA57 and PKS no two emulators here have alike.
         value ^= 1 << r.pick(&[0u32, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 16, 18]);
     }

@@ -2,7 +2,7 @@
 
 use super::super::case::{Case, Env, control, flag, reg, sel};
 use super::super::layout::{at, linear, state};
-use super::super::random::Random;
+use crate::random::Random;
 
 /// Instructions under breakpoints and TF.
 pub fn debug(r: &mut Random) -> Case {
@@ -14,7 +14,7 @@ pub fn debug(r: &mut Random) -> Case {
     case.reg(reg::EBX, linear(at::DATA));
     case.reg(reg::ESI, linear(at::DATA));
     case.reg(reg::EDI, linear(at::DATA + 0x10));
-    case.reg(reg::ECX, r.below(4));
+    case.reg(reg::ECX, r.word_below(4));
     case.reg(reg::EAX, u32::from(if cpl == 0 { sel::DATA0 } else { sel::DATA3 }));
     breakpoints(&mut case, r, cpl);
     let tf = r.one_in(3);
@@ -32,12 +32,12 @@ pub fn debug(r: &mut Random) -> Case {
 
 /// Breakpoints on the code and the data; those that would stop the driver are not made.
 fn breakpoints(case: &mut Case, r: &mut Random, cpl: u8) {
-    let mut dr7 = 0x400 | r.below(4) << 8;
+    let mut dr7 = 0x400 | r.word_below(4) << 8;
     for n in 0..4u32 {
         let (address, kind) = if r.one_in(2) {
-            (linear(at::CODE) + r.below(6), 0)
+            (linear(at::CODE) + r.word_below(6), 0)
         } else {
-            (linear(at::DATA) + r.below(12), r.pick(&[0b01, 0b11]))
+            (linear(at::DATA) + r.word_below(12), r.pick(&[0b01, 0b11]))
         };
         let len = if kind == 0 { 0 } else { r.pick(&[0, 1, 3]) };
         case.patches.put32(state::DR + 4 * n as u16, address);
@@ -56,7 +56,7 @@ fn breakpoints(case: &mut Case, r: &mut Random, cpl: u8) {
 }
 
 fn code(r: &mut Random, cpl: u8) -> (&'static str, Vec<u8>) {
-    let (how, code): (&str, Vec<u8>) = match r.below(16) {
+    let (how, code): (&str, Vec<u8>) = match r.word_below(16) {
         0 => ("nops", vec![0x90; 6]),
         1 => ("read", vec![0x8b, 0x13, 0x90]),
         2 => ("write", vec![0x89, 0x13, 0x90]),
@@ -85,13 +85,13 @@ fn code(r: &mut Random, cpl: u8) -> (&'static str, Vec<u8>) {
 pub fn alignment(r: &mut Random) -> Case {
     let cpl = r.pick(&[3u8, 3, 3, 0, 1]);
     let env = if cpl == 1 { Env::Flat } else { r.pick(&[Env::Flat, Env::Paged, Env::Long]) };
-    let (am, ac, offset) = (!r.one_in(6), !r.one_in(6), r.below(20));
+    let (am, ac, offset) = (!r.one_in(6), !r.one_in(6), r.word_below(20));
     let (how, code) = alignment_code(r);
     let mut case = Case::new(env, format!("{env:?} CPL {cpl} {how} at +{offset}, AM {am} AC {ac}"));
     case.ring(cpl);
     case.reg(reg::EBX, linear(at::DATA) + offset);
     case.reg(reg::EDI, linear(at::DATA) + offset);
-    case.reg(reg::ESI, linear(at::DATA) + r.below(8));
+    case.reg(reg::ESI, linear(at::DATA) + r.word_below(8));
     case.flags(if ac { flag::AC } else { 0 });
     let cr0 = control::PE_ET | if env == Env::Flat { 0 } else { control::PG | control::WP };
     case.patches.put32(state::CR0, cr0 | if am { control::AM } else { 0 });
@@ -100,7 +100,7 @@ pub fn alignment(r: &mut Random) -> Case {
 }
 
 fn alignment_code(r: &mut Random) -> (&'static str, Vec<u8>) {
-    match r.below(12) {
+    match r.word_below(12) {
         0 => ("mov eax, m", vec![0x8b, 0x03]),
         1 => ("mov m, eax", vec![0x89, 0x03]),
         2 => ("mov ax, m", vec![0x66, 0x8b, 0x03]),

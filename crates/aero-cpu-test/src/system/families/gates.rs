@@ -2,8 +2,8 @@
 
 use super::super::case::{Case, descriptor, flag, gate, reg, sel};
 use super::super::layout::{WINDOW, at, linear};
-use super::super::random::Random;
 use super::segments;
+use crate::random::Random;
 
 /// A code segment to go to, often a good one. The selector has the RPL; the descriptor is put where it belongs.
 fn code_target(case: &mut Case, r: &mut Random, slot: u16) -> u16 {
@@ -18,11 +18,14 @@ fn code_target(case: &mut Case, r: &mut Random, slot: u16) -> u16 {
             sel::CODE16,
             sel::DATA3,
             0,
-        ]) ^ r.below(4) as u16;
+        ]) ^ r.word_below(4) as u16;
     }
-    let selector = slot | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
-    let access =
-        if r.one_in(3) { segments::access(r) } else { 0x98 | (r.below(4) as u8 * 0x20) | r.below(8) as u8 };
+    let selector = slot | r.word_below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
+    let access = if r.one_in(3) {
+        segments::access(r)
+    } else {
+        0x98 | (r.word_below(4) as u8 * 0x20) | r.word_below(8) as u8
+    };
     let limit = if r.one_in(6) { r.near(&[0xa000, 0xb000]) } else { 0xffff };
     let flags = r.pick(&[0, 4, 4]);
     case.patches.table(selector, descriptor(WINDOW, limit, access, flags));
@@ -35,7 +38,7 @@ fn inner_stacks(case: &mut Case, r: &mut Random) {
     if !r.one_in(4) {
         return;
     }
-    let ring = r.below(3) as u16;
+    let ring = r.word_below(3) as u16;
     let selector = segments::selector(r);
     let access = segments::access(r);
     case.patches
@@ -48,7 +51,7 @@ fn inner_stacks(case: &mut Case, r: &mut Random) {
 
 /// Far JMP and CALL to code segments and call gates, 16 and 32 bits.
 pub fn transfer(r: &mut Random) -> Case {
-    let cpl = r.below(4) as u8;
+    let cpl = r.word_below(4) as u8;
     let call = r.one_in(2);
     let title = format!("far {} at CPL {cpl}", if call { "call" } else { "jmp" });
     let mut case = Case::new(segments::env(r), title);
@@ -89,10 +92,10 @@ fn arguments(case: &mut Case, r: &mut Random) {
 }
 
 fn call_gate(case: &mut Case, r: &mut Random, target: u16) -> u16 {
-    let selector = (sel::FREE + 0x80) | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
+    let selector = (sel::FREE + 0x80) | r.word_below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
     let kind = r.pick(&[0x8cu8, 0x8c, 0x8c, 0x84, 0x85, 0x8e, 0x82, 0x0c]);
     let access = kind | r.pick(&[3u8, 3, 3, 2, 1, 0]) << 5;
-    let count = if r.one_in(2) { 0 } else { r.below(32) as u8 };
+    let count = if r.one_in(2) { 0 } else { r.word_below(32) as u8 };
     let offset = r.pick(&[at::CODE_B.into(), at::CODE_B.into(), 0xffff, linear(at::CODE_B)]);
     case.patches.table(selector, gate(target, offset, access, count));
     case.title += &format!(", gate {selector:x} to {target:x}:{offset:x} access {access:02x} count {count}");
@@ -101,7 +104,7 @@ fn call_gate(case: &mut Case, r: &mut Random, target: u16) -> u16 {
 
 /// Far RET to code segments, with and without stack change.
 pub fn far_return(r: &mut Random) -> Case {
-    let cpl = r.below(4) as u8;
+    let cpl = r.word_below(4) as u8;
     let mut case = Case::new(segments::env(r), format!("far ret at CPL {cpl}"));
     case.ring(cpl);
     let target = code_target(&mut case, r, sel::FREE + 0x40);
@@ -165,7 +168,7 @@ fn data_segments(case: &mut Case, r: &mut Random, cpl: u8) {
 
 /// INT n, INT3, INTO, BOUND and faults through gates of every type.
 pub fn interrupt(r: &mut Random) -> Case {
-    let cpl = r.below(4) as u8;
+    let cpl = r.word_below(4) as u8;
     let (vector, code) = interrupt_code(r);
     let mut case = Case::new(segments::env(r), format!("interrupt {vector} at CPL {cpl}"));
     case.ring(cpl);
@@ -182,7 +185,7 @@ pub fn interrupt(r: &mut Random) -> Case {
     }
     case.title += &format!(", gate to {selector:x}:{offset:x} access {access:02x}");
     inner_stacks(&mut case, r);
-    case.flags(r.word() & 0x0dd5 & !flag::TF | (r.below(2) * flag::NT) | r.below(4) << 12);
+    case.flags(r.word() & 0x0dd5 & !flag::TF | (r.word_below(2) * flag::NT) | r.word_below(4) << 12);
     case.reg(reg::EAX, r.word());
     case.reg(reg::EBX, linear(at::DATA));
     case.code(&code);
@@ -190,7 +193,7 @@ pub fn interrupt(r: &mut Random) -> Case {
 }
 
 fn interrupt_code(r: &mut Random) -> (u8, Vec<u8>) {
-    match r.below(10) {
+    match r.word_below(10) {
         0 => (3, vec![0xcc]),
         1 => (4, vec![0xb0, 0x7f, 0x04, 0x01, 0xce]),
         2 => (5, vec![0x62, 0x03]),
@@ -198,7 +201,7 @@ fn interrupt_code(r: &mut Random) -> (u8, Vec<u8>) {
         4 => (6, vec![0x0f, 0x0b]),
         5 => (13, vec![0x8e, 0x1d, 0, 0, 0, 0]),
         _ => {
-            let vector = r.below(80) as u8;
+            let vector = r.word_below(80) as u8;
             (vector, vec![0xcd, vector])
         }
     }
@@ -212,18 +215,19 @@ pub fn task_gate(case: &mut Case, r: &mut Random) -> (u16, u32) {
 
 /// IRET in all its forms: to the same and outer rings, to VM86, nested tasks, 16 bits; with flags to be changed.
 pub fn iret(r: &mut Random) -> Case {
-    let cpl = r.below(4) as u8;
+    let cpl = r.word_below(4) as u8;
     let short = r.one_in(5);
     let mut case = Case::new(segments::env(r), format!("iret at CPL {cpl}, short {short}"));
     case.ring(cpl);
     let target = code_target(&mut case, r, sel::FREE + 0x40);
     let ss = return_stack(&mut case, r, target);
     let vm = r.one_in(5);
-    let flags = r.word() & flag::ALL & !flag::TF | if vm { flag::VM } else { 0 } | (r.below(2) * flag::RF);
+    let flags =
+        r.word() & flag::ALL & !flag::TF | if vm { flag::VM } else { 0 } | (r.word_below(2) * flag::RF);
     let eip = r.pick(&[u32::from(at::CODE_B), at::CODE_B.into(), linear(at::CODE_B), 0xffff]);
     let esp = r.pick(&[linear(at::STACK3), at::STACK3.into()]);
     let (target, ss, eip) = if vm && cpl == 0 {
-        (0x1000 | r.below(2) as u16, 0x1000, at::CODE_B.into())
+        (0x1000 | r.word_below(2) as u16, 0x1000, at::CODE_B.into())
     } else {
         (target, ss, eip)
     };
@@ -233,7 +237,7 @@ pub fn iret(r: &mut Random) -> Case {
     put_frame(&mut case, stack_of(cpl), &frame, short);
     data_segments(&mut case, r, cpl);
     let nested = r.one_in(6);
-    case.flags(r.word() & 0x8d5 | r.below(4) << 12 | if nested { flag::NT } else { 0 });
+    case.flags(r.word() & 0x8d5 | r.word_below(4) << 12 | if nested { flag::NT } else { 0 });
     if nested {
         super::tasks::back_link(&mut case, r);
     }

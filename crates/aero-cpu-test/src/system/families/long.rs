@@ -2,14 +2,14 @@
 
 use super::super::case::{Case, Env, descriptor, flag, gate, reg, sel};
 use super::super::layout::{at, linear, state};
-use super::super::random::Random;
 use super::segments;
+use crate::random::Random;
 
 /// Where addresses stop being canonical, and near it.
 fn address(r: &mut Random, good: u32) -> u64 {
-    match r.below(6) {
-        0 => (1u64 << 47).wrapping_sub(u64::from(r.below(3))),
-        1 => 0xffff_8000_0000_0000 - u64::from(r.below(2)),
+    match r.word_below(6) {
+        0 => (1u64 << 47).wrapping_sub(u64::from(r.word_below(3))),
+        1 => 0xffff_8000_0000_0000 - u64::from(r.word_below(2)),
         2 => u64::from(r.word()) << 32 | u64::from(r.word()),
         _ => good.into(),
     }
@@ -18,7 +18,7 @@ fn address(r: &mut Random, good: u32) -> u64 {
 /// SYSCALL, SYSRET, SYSENTER and SYSEXIT in 64-bit, compatibility and protected mode.
 pub fn syscall(r: &mut Random) -> Case {
     let env = r.pick(&[Env::Long, Env::Long, Env::Flat, Env::Paged]);
-    let (how, code): (&str, &[u8]) = match r.below(7) {
+    let (how, code): (&str, &[u8]) = match r.word_below(7) {
         0 | 1 => ("syscall", &[0x0f, 0x05]),
         2 => ("sysret", &[0x0f, 0x07]),
         3 => ("sysret, 64 bits", &[0x48, 0x0f, 0x07]),
@@ -46,7 +46,7 @@ pub fn syscall(r: &mut Random) -> Case {
     let entry = linear(at::CODE_B);
     let mut msrs = vec![(0x174, entry_cs.into()), (0x175, linear(at::STACK0).into()), (0x176, entry.into())];
     if env == Env::Long {
-        let star = u64::from((sel::CODE3 - 3) | r.below(4) as u16) << 48 | u64::from(sel::SYSCALL) << 32;
+        let star = u64::from((sel::CODE3 - 3) | r.word_below(4) as u16) << 48 | u64::from(sel::SYSCALL) << 32;
         msrs.extend([
             (0xc000_0081, star),
             (0xc000_0082, entry.into()),
@@ -74,9 +74,12 @@ fn target(case: &mut Case, r: &mut Random) -> u16 {
         return r.pick(&[sel::LONG0, sel::LONG3, sel::CODE0, sel::CODE3, sel::CONFORMING, 0])
             ^ r.pick(&[0, 0, 3, 1]);
     }
-    let selector = (sel::FREE + 0x40) | r.below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
-    let access =
-        if r.one_in(3) { segments::access(r) } else { 0x98 | (r.below(4) as u8 * 0x20) | r.below(8) as u8 };
+    let selector = (sel::FREE + 0x40) | r.word_below(4) as u16 | if r.one_in(3) { 4 } else { 0 };
+    let access = if r.one_in(3) {
+        segments::access(r)
+    } else {
+        0x98 | (r.word_below(4) as u8 * 0x20) | r.word_below(8) as u8
+    };
     let flags = r.pick(&[0xa, 0xa, 0xc, 0xe, 8]);
     case.patches.table(selector, descriptor(0, 0xf_ffff, access, flags));
     case.title += &format!(", code {selector:x} access {access:02x} flags {flags:x}");
@@ -92,9 +95,9 @@ pub fn transfer(r: &mut Random) -> Case {
     if compatible {
         case.cs_ip(if cpl == 0 { sel::CODE0 } else { sel::CODE3 }, linear(at::CODE));
     }
-    case.flags(r.word() & 0x8d5 | (r.below(8) / 7 * flag::NT));
+    case.flags(r.word() & 0x8d5 | (r.word_below(8) / 7 * flag::NT));
     case.reg64(reg::EBX, linear(at::DATA).into());
-    match r.below(6) {
+    match r.word_below(6) {
         0 => indirect(&mut case, r),
         1 => far_return(&mut case, r, cpl),
         2 | 3 => iret(&mut case, r, cpl),
@@ -124,11 +127,11 @@ fn indirect(case: &mut Case, r: &mut Random) {
 }
 
 fn call_gate(case: &mut Case, r: &mut Random, code: u16) -> u16 {
-    let selector = (sel::FREE + 0x80) | r.below(4) as u16;
+    let selector = (sel::FREE + 0x80) | r.word_below(4) as u16;
     let access = r.pick(&[0x8cu8, 0x8c, 0x8c, 0x84, 0x8e, 0x0c]) | r.pick(&[3u8, 3, 0]) << 5;
     let offset = address(r, linear(at::CODE_B));
     case.patches.gdt(selector, gate(code, offset as u32, access, r.pick(&[0, 0, 4])));
-    let upper = (offset >> 32) | if r.one_in(8) { u64::from(r.below(0x2000)) << 32 } else { 0 };
+    let upper = (offset >> 32) | if r.one_in(8) { u64::from(r.word_below(0x2000)) << 32 } else { 0 };
     case.patches.gdt(selector + 8, upper);
     case.title += &format!(", gate {selector:x} to {code:x}:{offset:x} access {access:02x} upper {upper:x}");
     selector
@@ -165,8 +168,9 @@ fn iret(case: &mut Case, r: &mut Random, cpl: u8) {
     let ss = stack(case, r, code);
     let bytes = r.pick(&[8usize, 8, 4, 2]);
     let (rip, rsp) = (address(r, linear(at::CODE_B)), address(r, linear(at::STACK3)));
-    let flags =
-        u64::from(r.word() & flag::ALL & !flag::TF | (r.below(2) * flag::RF) | (r.below(8) / 7 * flag::VM));
+    let flags = u64::from(
+        r.word() & flag::ALL & !flag::TF | (r.word_below(2) * flag::RF) | (r.word_below(8) / 7 * flag::VM),
+    );
     frame(case, cpl, &[rip, code.into(), flags, rsp, ss.into()], bytes);
     case.title += &format!(", iret of {bytes} to {code:x}:{rip:x} flags {flags:x} stack {ss:x}:{rsp:x}");
     let code: &[u8] = match bytes {
@@ -178,17 +182,17 @@ fn iret(case: &mut Case, r: &mut Random, cpl: u8) {
 }
 
 fn interrupt(case: &mut Case, r: &mut Random) {
-    let (vector, code): (u8, Vec<u8>) = match r.below(4) {
+    let (vector, code): (u8, Vec<u8>) = match r.word_below(4) {
         0 => (6, vec![0x0f, 0x0b]),
         1 => (13, vec![0x0f, 0x01, 0xf0, 0x8e, 0xd8]),
         _ => {
-            let vector = r.below(80) as u8;
+            let vector = r.word_below(80) as u8;
             (vector, vec![0xcd, vector])
         }
     };
     let code_selector = target(case, r);
     let access = r.pick(&[0x8eu8, 0x8e, 0x8f, 0x86, 0x85, 0x0e]) | r.pick(&[3u8, 3, 0]) << 5;
-    let ist = if r.one_in(2) { 0 } else { r.below(8) as u8 };
+    let ist = if r.one_in(2) { 0 } else { r.word_below(8) as u8 };
     let offset = if r.one_in(4) { address(r, linear(at::CODE_B)) } else { linear(at::CODE_B).into() };
     if vector < 64 {
         let at = at::IDT + 16 * u16::from(vector);
@@ -207,8 +211,8 @@ fn interrupt(case: &mut Case, r: &mut Random) {
 
 /// Accesses near where addresses stop being canonical.
 fn memory(case: &mut Case, r: &mut Random) {
-    let at = address(r, linear(at::DATA)).wrapping_sub(u64::from(r.below(9)));
-    let (how, code): (&str, &[u8]) = match r.below(9) {
+    let at = address(r, linear(at::DATA)).wrapping_sub(u64::from(r.word_below(9)));
+    let (how, code): (&str, &[u8]) = match r.word_below(9) {
         0 => ("mov rax, m", &[0x48, 0x8b, 0x03]),
         1 => ("mov m, eax", &[0x89, 0x03]),
         2 => ("mov rax, [rbp]", &[0x48, 0x8b, 0x45, 0x00]),

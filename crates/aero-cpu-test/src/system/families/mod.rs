@@ -11,7 +11,7 @@ mod tasks;
 mod vm86;
 
 use super::case::Case;
-use super::random::Random;
+use crate::random::Random;
 
 /// A kind of case.
 pub struct Family {

@@ -2,7 +2,7 @@
 
 use super::super::case::{Case, Env, control, flag, reg};
 use super::super::layout::{at, linear, state};
-use super::super::random::Random;
+use crate::random::Random;
 
 /// The pages that cases access: data, code, stack.
 const PAGES: [u16; 3] = [at::DATA, at::CODE_B, at::DATA_B];
@@ -34,7 +34,7 @@ fn size(env: Env) -> u16 {
 
 /// The page's entry.
 fn entry(case: &mut Case, r: &mut Random, page: u16) {
-    let low = (r.below(0x200) | if r.one_in(4) { 0 } else { 1 }) & !0x18;
+    let low = (r.word_below(0x200) | if r.one_in(4) { 0 } else { 1 }) & !0x18;
     let high = high_bits(case.env, r);
     let at = at::TABLE + size(case.env) * (linear(page) >> 12) as u16;
     put(case, at, linear(page) | low, high);
@@ -54,13 +54,13 @@ fn upper(case: &mut Case, r: &mut Random) {
     };
     let (at, next) = r.pick(levels);
     // What the driver itself needs stays: the entry is present and writable for it.
-    let mut low = 0x03 | (r.below(2) * 0x04) | (r.below(4) * 0x20) | (r.below(2) * 0x08);
+    let mut low = 0x03 | (r.word_below(2) * 0x04) | (r.word_below(4) * 0x20) | (r.word_below(2) * 0x08);
     let mut high = high_bits(case.env, r) & !0x000f_ffff;
     if case.env == Env::Pae && at == at::POINTERS {
         (low, high) = (1, 0);
     }
     if case.env == Env::Long && r.one_in(4) {
-        high |= r.below(2) << 31;
+        high |= r.word_below(2) << 31;
     }
     if high >> 31 != 0 {
         // No execution at all would stop the driver too.
@@ -75,10 +75,10 @@ fn high_bits(env: Env, r: &mut Random) -> u32 {
     if env == Env::Paged {
         return 0;
     }
-    let xd = r.below(2) << 31;
+    let xd = r.word_below(2) << 31;
     // Bits 40 to 51 lie above every emulator's physical width; 52 to 62 are ignored.
-    let reserved = if r.one_in(6) { 1 << (8 + r.below(12)) } else { 0 };
-    let ignored = if r.one_in(6) { 1 << (20 + r.below(7)) } else { 0 };
+    let reserved = if r.one_in(6) { 1 << (8 + r.word_below(12)) } else { 0 };
+    let ignored = if r.one_in(6) { 1 << (20 + r.word_below(7)) } else { 0 };
     xd | reserved | ignored
 }
 
@@ -101,7 +101,7 @@ fn control_bits(case: &mut Case, r: &mut Random, cpl: u8) {
     }
     if r.one_in(3) {
         cr4 |= SMAP;
-        case.flags(r.below(2) * flag::AC);
+        case.flags(r.word_below(2) * flag::AC);
     }
     if r.one_in(4) {
         cr4 |= PGE;
@@ -119,7 +119,7 @@ fn control_bits(case: &mut Case, r: &mut Random, cpl: u8) {
 /// What is done to `[ebx]`.
 fn access(r: &mut Random, env: Env, page: u16) -> (&'static str, Vec<u8>) {
     let clac = r.one_in(8);
-    let (how, code): (&str, Vec<u8>) = match r.below(14) {
+    let (how, code): (&str, Vec<u8>) = match r.word_below(14) {
         0 => ("read", vec![0x8b, 0x03]),
         1 => ("write", vec![0x89, 0x03]),
         2 => ("add", vec![0x01, 0x03]),

@@ -2,7 +2,7 @@
 
 use super::super::case::{Case, Env, flag, reg};
 use super::super::layout::{WINDOW, at, enter};
-use super::super::random::Random;
+use crate::random::Random;
 
 const PARAGRAPH: u16 = (WINDOW >> 4) as u16;
 
@@ -20,9 +20,9 @@ pub fn real(r: &mut Random) -> Case {
     }
     case.reg(reg::EBX, offset);
     case.reg(reg::ESI, offset);
-    case.reg(reg::EDI, offset ^ r.below(4));
+    case.reg(reg::EDI, offset ^ r.word_below(4));
     case.reg(reg::EAX, r.word());
-    case.reg(reg::ECX, r.below(4));
+    case.reg(reg::ECX, r.word_below(4));
     case.reg(reg::EDX, r.word());
     case.ss_sp(PARAGRAPH, sp);
     case.flags(r.word() & 0x7fd5 & !(flag::TF | flag::IF));
@@ -51,7 +51,7 @@ fn place(case: &mut Case, r: &mut Random, code: &[u8]) {
     if !r.one_in(12) {
         return case.code(code);
     }
-    let start = 0u16.wrapping_sub(1 + r.below(code.len() as u32) as u16);
+    let start = 0u16.wrapping_sub(1 + r.word_below(code.len() as u32) as u16);
     case.cs_ip(PARAGRAPH, start.into());
     // What would wrap is left out: the record lies at the begin of the window.
     case.patches.put(start, &code[..usize::from(0u16.wrapping_sub(start))]);
@@ -59,8 +59,8 @@ fn place(case: &mut Case, r: &mut Random, code: &[u8]) {
 }
 
 fn real_code(r: &mut Random) -> (String, Vec<u8>) {
-    let vector = r.below(80) as u8;
-    let (how, code): (&str, Vec<u8>) = match r.below(40) {
+    let vector = r.word_below(80) as u8;
+    let (how, code): (&str, Vec<u8>) = match r.word_below(40) {
         0 => ("mov al, m", vec![0x8a, 0x07]),
         1 => ("mov ax, m", vec![0x8b, 0x07]),
         2 => ("mov eax, m", vec![0x66, 0x8b, 0x07]),
@@ -97,7 +97,7 @@ fn real_code(r: &mut Random) -> (String, Vec<u8>) {
         35 => ("mov eax, cr0; mov cr0, eax", vec![0x0f, 0x20, 0xc0, 0x0f, 0x22, 0xc0]),
         36 => ("pushf; popf", vec![0x9c, 0x9d]),
         37 => ("popfd", vec![0x66, 0x9d]),
-        38 => ("enter 4, n; leave", vec![0xc8, 4, 0, r.below(4) as u8, 0xc9]),
+        38 => ("enter 4, n; leave", vec![0xc8, 4, 0, r.word_below(4) as u8, 0xc9]),
         _ => ("lock mov", vec![0xf0, 0x89, 0x07]),
     };
     (how.into(), code)

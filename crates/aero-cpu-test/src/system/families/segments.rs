@@ -2,11 +2,11 @@
 
 use super::super::case::{Case, Env, descriptor, flag, reg, sel};
 use super::super::layout::{at, linear};
-use super::super::random::Random;
+use crate::random::Random;
 
 /// A random access byte: any type, mostly present, mostly a code or data segment.
 pub fn access(r: &mut Random) -> u8 {
-    let mut access = r.below(256) as u8;
+    let mut access = r.word_below(256) as u8;
     if !r.one_in(4) {
         access |= 0x90;
     }
@@ -15,14 +15,14 @@ pub fn access(r: &mut Random) -> u8 {
 
 /// A random selector among the free ones of the global or local table, with any RPL; rarely null or beyond the limit.
 pub fn selector(r: &mut Random) -> u16 {
-    let rpl = r.below(4) as u16;
-    match r.below(16) {
+    let rpl = r.word_below(4) as u16;
+    match r.word_below(16) {
         0 => rpl,
         1 => 0x3f8 | rpl,
         2 => 0x400 | rpl,
         3 => 0x204 | rpl,
-        4..8 => (r.below(0x38) as u16 + 1) << 3 | 4 | rpl,
-        _ => (sel::FREE + (r.below(0x20) as u16) * 8) | rpl,
+        4..8 => (r.word_below(0x38) as u16 + 1) << 3 | 4 | rpl,
+        _ => (sel::FREE + (r.word_below(0x20) as u16) * 8) | rpl,
     }
 }
 
@@ -33,26 +33,26 @@ pub fn env(r: &mut Random) -> Env {
 
 /// MOV, POP, LDS and their like to any segment register.
 pub fn load(r: &mut Random) -> Case {
-    let (selector, access, cpl) = (selector(r), access(r), r.below(4) as u8);
-    let flags = r.below(16) as u8;
+    let (selector, access, cpl) = (selector(r), access(r), r.word_below(4) as u8);
+    let flags = r.word_below(16) as u8;
     let segment = r.pick(&[0u8, 2, 3, 4, 5]);
     let (how, code) = load_code(r, segment);
     let title = format!("{how} {segment}, {selector:#x} at CPL {cpl}: access {access:02x} flags {flags:x}");
     let mut case = Case::new(env(r), title);
     case.ring(cpl);
-    case.patches.table(selector, descriptor(linear(at::DATA), r.below(0x1_0000), access, flags));
+    case.patches.table(selector, descriptor(linear(at::DATA), r.word_below(0x1_0000), access, flags));
     case.reg(reg::EAX, selector.into());
     case.reg(reg::EBX, linear(at::DATA));
     case.patches.put32(at::DATA, r.word());
     case.patches.put16(at::DATA + 4, selector);
-    case.flags(r.word() & 0x8d5 | if cpl == 3 { 0 } else { r.below(2) * flag::AC });
+    case.flags(r.word() & 0x8d5 | if cpl == 3 { 0 } else { r.word_below(2) * flag::AC });
     case.code(&code);
     case
 }
 
 fn load_code(r: &mut Random, segment: u8) -> (&'static str, Vec<u8>) {
     let far = [0xc4, 0xb2, 0xc5, 0xb4, 0xb5];
-    match (r.below(4), segment) {
+    match (r.word_below(4), segment) {
         (0, _) => ("mov", vec![0x8e, 0xc0 | segment << 3]),
         (1, 0 | 2 | 3) => ("pop", vec![0x50, 0x07 | segment << 3]),
         (1, _) => ("pop", vec![0x50, 0x0f, 0xa1 | (segment - 4) << 3]),
@@ -71,7 +71,7 @@ pub fn limits(r: &mut Random) -> Case {
     let access = r.pick(&kinds);
     let big = if r.one_in(2) { 4 } else { 0 };
     let granular = if r.one_in(4) { 8 } else { 0 };
-    let limit = if granular != 0 { r.below(4) } else { r.near(&[0x10, 0x800, 0xfff, 0xfff8]) & 0xffff };
+    let limit = if granular != 0 { r.word_below(4) } else { r.near(&[0x10, 0x800, 0xfff, 0xfff8]) & 0xffff };
     let bytes_limit = if granular != 0 { limit << 12 | 0xfff } else { limit };
     let offset = if r.one_in(4) { r.near(&EDGES) } else { r.near(&[bytes_limit]) };
     let (how, code) = access_code(r);
@@ -92,7 +92,7 @@ pub fn limits(r: &mut Random) -> Case {
 
 /// An instruction that works on `es:[ebx]` or `es:[edi]`.
 fn access_code(r: &mut Random) -> (&'static str, Vec<u8>) {
-    match r.below(12) {
+    match r.word_below(12) {
         0 => ("mov al, m", vec![0x26, 0x8a, 0x03]),
         1 => ("mov ax, m", vec![0x66, 0x26, 0x8b, 0x03]),
         2 => ("mov eax, m", vec![0x26, 0x8b, 0x03]),
@@ -110,14 +110,16 @@ fn access_code(r: &mut Random) -> (&'static str, Vec<u8>) {
 
 /// LAR, LSL, VERR, VERW, ARPL, LLDT, LTR, SLDT, STR.
 pub fn query(r: &mut Random) -> Case {
-    let (selector, access, cpl) = (selector(r), r.below(256) as u8, r.below(4) as u8);
+    let (selector, access, cpl) = (selector(r), r.word_below(256) as u8, r.word_below(4) as u8);
     let (how, code, privileged) = query_code(r);
     let title = format!("{how} {selector:#x} at CPL {cpl}: access {access:02x}");
     let mut case = Case::new(if r.one_in(4) { Env::Long } else { env(r) }, title);
     let cpl = if case.env == Env::Long && cpl != 0 || privileged && r.one_in(2) { cpl & !3 } else { cpl };
     case.ring(cpl);
-    case.patches
-        .table(selector, descriptor(linear(at::TSS_B), r.below(0x10_0000), access, r.below(16) as u8));
+    case.patches.table(
+        selector,
+        descriptor(linear(at::TSS_B), r.word_below(0x10_0000), access, r.word_below(16) as u8),
+    );
     case.reg(reg::EAX, u32::from(selector) | r.word() << 16);
     case.reg(reg::ECX, r.word());
     case.reg(reg::EBX, linear(at::DATA));
@@ -128,7 +130,7 @@ pub fn query(r: &mut Random) -> Case {
 }
 
 fn query_code(r: &mut Random) -> (&'static str, Vec<u8>, bool) {
-    match r.below(14) {
+    match r.word_below(14) {
         0 | 1 => ("lar ecx, ax", vec![0x0f, 0x02, 0xc8], false),
         2 => ("lar cx, ax", vec![0x66, 0x0f, 0x02, 0xc8], false),
         3 | 4 => ("lsl ecx, ax", vec![0x0f, 0x03, 0xc8], false),
@@ -148,10 +150,10 @@ fn query_code(r: &mut Random) -> (&'static str, Vec<u8>, bool) {
 pub fn stack(r: &mut Random) -> Case {
     let (code16, stack16) = (r.one_in(2), r.one_in(2));
     let (how, code) = stack_code(r);
-    let sp = match r.below(4) {
+    let sp = match r.word_below(4) {
         0 => r.near(&[0, 0x1_0000]) & if stack16 { 0xffff } else { u32::MAX },
-        1 => u32::from(at::STACK0) | r.below(2) << 16,
-        _ => u32::from(at::STACK0) - r.below(8),
+        1 => u32::from(at::STACK0) | r.word_below(2) << 16,
+        _ => u32::from(at::STACK0) - r.word_below(8),
     };
     let title =
         format!("{how}, code of {} bits, SP {sp:x} of {}", 32 >> u8::from(code16), 32 >> u8::from(stack16));
@@ -177,7 +179,7 @@ pub fn stack(r: &mut Random) -> Case {
 }
 
 fn stack_code(r: &mut Random) -> (&'static str, Vec<u8>) {
-    let (how, code) = match r.below(16) {
+    let (how, code) = match r.word_below(16) {
         0 => ("push eax", vec![0x50]),
         1 => ("pop ecx", vec![0x59]),
         2 => ("push esp", vec![0x54]),
@@ -185,7 +187,7 @@ fn stack_code(r: &mut Random) -> (&'static str, Vec<u8>) {
         4 => ("pusha", vec![0x60]),
         5 => ("popa", vec![0x61]),
         6 => ("enter 8, 0", vec![0xc8, 8, 0, 0]),
-        7 => ("enter 8, n", vec![0xc8, 8, 0, r.below(40) as u8]),
+        7 => ("enter 8, n", vec![0xc8, 8, 0, r.word_below(40) as u8]),
         8 => ("leave", vec![0xc9]),
         9 => ("call", vec![0xe8, 0, 0, 0, 0]),
         10 => ("ret", vec![0xc3]),

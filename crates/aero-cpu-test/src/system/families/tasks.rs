@@ -2,8 +2,8 @@
 
 use super::super::case::{Case, Env, descriptor, flag, gate, reg, sel};
 use super::super::layout::{self, WINDOW, at, driver, linear};
-use super::super::random::Random;
 use super::segments;
+use crate::random::Random;
 
 /// A 32-bit TSS image with plausible contents.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ pub fn tasks(r: &mut Random) -> Case {
     let wrong = spoil(&mut task, r, &mut case, short);
     let (slot, selector) = if short { (at::TSS_C, sel::TSS_C) } else { (at::TSS_B, sel::TSS_B) };
     let good = if short { 0x81 } else { 0x89 };
-    let access = if r.one_in(8) { r.below(256) as u8 } else { good | r.pick(&[0u8, 3, 3]) << 5 };
+    let access = if r.one_in(8) { r.word_below(256) as u8 } else { good | r.pick(&[0u8, 3, 3]) << 5 };
     let limit = if r.one_in(10) { r.near(&[0x2b, 0x67]) } else { 0xff };
     case.patches.gdt(selector, descriptor(linear(slot), limit, access, 0));
     if short {
@@ -99,7 +99,7 @@ pub fn tasks(r: &mut Random) -> Case {
         case.patches.put(slot + IMAGE32, &task.image32());
     }
     let how = way(&mut case, r, selector);
-    case.flags(r.word() & 0x8d5 | (r.below(2) * flag::NT));
+    case.flags(r.word() & 0x8d5 | (r.word_below(2) * flag::NT));
     case.reg(reg::EAX, r.word());
     case.title = format!(
         "{how} to a task of {} bits at CPL {cpl}, access {access:02x} limit {limit:x}, {wrong}",
@@ -114,7 +114,7 @@ fn spoil(task: &mut Task, r: &mut Random, case: &mut Case, short: bool) -> Strin
         (task.cs, task.ss, task.data) = (sel::CODE16, sel::DATA16, sel::DATA16);
         (task.eip, task.esp) = (at::CODE_B.into(), u32::from(at::DATA_B) + 0x400);
     }
-    let (selector, access, what) = (segments::selector(r), segments::access(r), r.below(14));
+    let (selector, access, what) = (segments::selector(r), segments::access(r), r.word_below(14));
     let mut describe = |case: &mut Case| {
         case.patches.table(selector, descriptor(WINDOW, 0xffff, access, r.pick(&[0, 4])));
         format!("{selector:x} access {access:02x}")
@@ -166,9 +166,9 @@ fn spoil(task: &mut Task, r: &mut Random, case: &mut Case, short: bool) -> Strin
 fn way(case: &mut Case, r: &mut Random, selector: u16) -> &'static str {
     let far = |opcode: u8, selector: u16| [&[opcode, 0, 0, 0, 0][..], &selector.to_le_bytes()].concat();
     let task_gate = |dpl: u8| gate(selector, 0, 0x85 | dpl << 5, 0);
-    let rpl = r.below(4) as u16;
+    let rpl = r.word_below(4) as u16;
     let dpl = r.pick(&[3u8, 3, 0]);
-    match r.below(7) {
+    match r.word_below(7) {
         0 => {
             case.code(&far(0xea, selector | rpl));
             "jmp"

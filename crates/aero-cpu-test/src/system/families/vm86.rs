@@ -2,13 +2,13 @@
 
 use super::super::case::{Case, Env, control, descriptor, flag, reg, sel};
 use super::super::layout::{WINDOW, at, linear, state};
-use super::super::random::Random;
+use crate::random::Random;
 
 /// One instruction in VM86 mode.
 pub fn vm86(r: &mut Random) -> Case {
-    let (vector, port) = (r.below(72) as u8, r.near(&[0x308, 0x310, 0x31c]));
+    let (vector, port) = (r.word_below(72) as u8, r.near(&[0x308, 0x310, 0x31c]));
     let (how, code) = code(r, vector);
-    let iopl = r.below(4);
+    let iopl = r.word_below(4);
     let vme = r.one_in(3);
     let bits = r.word() & (flag::VIF | flag::VIP | flag::IF | flag::NT | flag::AC | 0x8d5);
     // Both at once fault before any instruction, says Bochs; the manual has it for STI and POPF only.
@@ -21,18 +21,26 @@ pub fn vm86(r: &mut Random) -> Case {
     case.reg(reg::EAX, r.word() & 0xffff_0fff | 0x1000);
     case.reg(reg::EDX, port);
     case.reg(reg::EBX, r.near(&[at::DATA.into(), 0xfffc, 0x1_0000]));
-    case.reg(reg::ECX, r.below(4));
+    if how_many_parts(&case.title) {
+        case.reg(reg::EBX, at::DATA.into());
+    }
+    case.reg(reg::ECX, r.word_below(4));
     frame(&mut case, r);
     bitmaps(&mut case, r, vector, port);
     if r.one_in(6) {
         let target = r.pick(&[sel::CODE3, sel::CODE1, sel::CONFORMING, sel::DATA0, sel::HANDLER]);
         let raw =
-            super::super::case::gate(target, r.below(0x100), r.pick(&[0xee, 0x8e, 0xef, 0xe6, 0xe7]), 0);
+            super::super::case::gate(target, r.word_below(0x100), r.pick(&[0xee, 0x8e, 0xef, 0xe6, 0xe7]), 0);
         case.patches.put64(at::IDT + 8 * u16::from(vector & 63), raw);
         case.title += &format!(", gate {raw:x}");
     }
     case.code(&code);
     case
+}
+
+/// Whether the operand is of several parts: which of them wraps at 64 KiB the manual does not say.
+fn how_many_parts(title: &str) -> bool {
+    title.starts_with("bound")
 }
 
 /// What POPF or IRET takes from the stack.
@@ -52,7 +60,7 @@ fn frame(case: &mut Case, r: &mut Random) {
 /// The interrupt redirection and I/O bitmaps, and where the TSS ends.
 fn bitmaps(case: &mut Case, r: &mut Random, vector: u8, port: u32) {
     let redirected = at::IO_MAP - 32 + u16::from(vector / 8);
-    case.patches.put(redirected, &[r.below(256) as u8]);
+    case.patches.put(redirected, &[r.word_below(256) as u8]);
     let at_port = at::IO_MAP + (port / 8) as u16;
     if at_port < at::TSS + 0x1ff {
         case.patches.put16(at_port, r.word() as u16);
@@ -66,7 +74,7 @@ fn bitmaps(case: &mut Case, r: &mut Random, vector: u8, port: u32) {
 
 fn code(r: &mut Random, vector: u8) -> (String, Vec<u8>) {
     const PARAGRAPH: u16 = (WINDOW >> 4) as u16;
-    let (how, code): (&str, Vec<u8>) = match r.below(32) {
+    let (how, code): (&str, Vec<u8>) = match r.word_below(32) {
         0..3 => ("pushf", vec![0x9c]),
         3..6 => ("popf", vec![0x9d]),
         6 => ("pushfd", vec![0x66, 0x9c]),
