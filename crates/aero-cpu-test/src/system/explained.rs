@@ -112,6 +112,9 @@ const WORDS: &[Word] = &[
         "a conforming handler keeps CPL 3, and pushes as such (6.12.1.2); Bochs as its DPL",
         |d| d.title.contains(" ist ") && d.vector == 14 && is_stack(d) && d.ours ^ d.theirs == 4,
     ),
+    word(Oracle::Bochs, "the error code of #DF is 0 (6.15); Bochs has EXT in it", |d| {
+        d.vector == 8 && d.offset >= at::IDT && d.theirs == d.ours | 1
+    }),
     word(Oracle::Bochs, "a trap amid REP pushes RF set (17.3.1.1); Bochs has it clear", |d| {
         d.title.contains("rep ") && d.vector == 1 && is_stack(d) && d.ours == d.theirs | RF
     }),
@@ -161,7 +164,19 @@ const fn either(oracle: Oracle, titles: &'static [&'static str], reason: &'stati
     Whole { oracle, families: &["control"], titles, reason, holds: |_| true }
 }
 
+const fn wide(oracle: Oracle) -> Whole {
+    Whole {
+        oracle,
+        families: &["long"],
+        titles: &["iret of 8", "wide true"],
+        reason: "processors compare all of RIP with the limit of a 32-bit segment (measured by cpu-test fuzz)",
+        holds: |s| s.ours.vector() == Some(13),
+    }
+}
+
 const WHOLES: &[Whole] = &[
+    wide(Oracle::Bochs),
+    wide(Oracle::Qemu),
     Whole {
         oracle: Oracle::Bochs,
         families: &["long"],

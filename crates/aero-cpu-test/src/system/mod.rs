@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn fresh_cases_agree_with_the_oracles_that_are_installed() {
+    fn recorded_cases_agree_with_the_oracles_that_are_installed() {
         let here: Vec<_> =
             [Oracle::Bochs, Oracle::Qemu].into_iter().filter(|oracle| oracle.is_here()).collect();
         if here.len() < 2 {
@@ -300,7 +300,7 @@ mod tests {
         }
         let mut session = Session::new(&here).expect("a machine");
         for (family, seed, cases, _) in golden() {
-            let tally = session.family(family, cases, &args(seed + 1)).expect("ROMs run");
+            let tally = session.family(family, cases, &args(seed)).expect("ROMs run");
             assert_eq!(tally.differences, 0, "family {}", family.name);
         }
     }

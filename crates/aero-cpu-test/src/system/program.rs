@@ -244,10 +244,6 @@ fn start(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.mov(edi, WINDOW)?;
     a.mov(ecx, WINDOW_SIZE / 4)?;
     a.rep().movsd()?;
-    a.mov(eax, var::REDIRECTION)?;
-    a.xor(edi, edi)?;
-    a.mov(ecx, 256)?;
-    a.rep().stosd()?;
     // What runs off the window's end, or lands before its begin, is to stop there.
     a.mov(eax, 0xcccc_ccccu32)?;
     for (from, to) in [(WINDOW + WINDOW_SIZE, WINDOW + WINDOW_SIZE + 0x40), (STRAY, WINDOW)] {
@@ -271,6 +267,11 @@ fn next(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.lodsb()?;
     a.test(al, al)?;
     a.je(l.finish)?;
+    // Code that strayed may have written there.
+    a.mov(eax, var::REDIRECTION)?;
+    a.xor(edi, edi)?;
+    a.mov(ecx, 256)?;
+    a.rep().stosd()?;
     a.mov(ebp, WINDOW)?;
     a.call(l.apply)?;
     a.mov(dword_ptr(var::NEXT), esi)?;

@@ -199,7 +199,7 @@ fn interrupt_code(r: &mut Random) -> (u8, Vec<u8>) {
         2 => (5, vec![0x62, 0x03]),
         3 => (0, vec![0x31, 0xd2, 0x31, 0xc9, 0xf7, 0xf1]),
         4 => (6, vec![0x0f, 0x0b]),
-        5 => (13, vec![0x8e, 0x1d, 0, 0, 0, 0]),
+        5 => (13, vec![0x66, 0xb8, 0xf8, 0xff, 0x8e, 0xd8]),
         _ => {
             let vector = r.word_below(80) as u8;
             (vector, vec![0xcd, vector])

@@ -35,6 +35,7 @@ pub fn real(r: &mut Random) -> Case {
     }
     case.patches.put16(at::DATA, at::CODE_B);
     case.patches.put16(at::DATA + 2, PARAGRAPH);
+    case.patches.put16(at::DATA + 4, PARAGRAPH);
     case.patches.put(at::STACK0, &[&at::CODE_B.to_le_bytes()[..], &PARAGRAPH.to_le_bytes()].concat());
     case.patches.put16(at::STACK0 + 4, r.word() as u16 & 0x7fd5 & !(flag::TF | flag::IF) as u16);
     place(&mut case, r, &code);
@@ -43,7 +44,7 @@ pub fn real(r: &mut Random) -> Case {
 
 /// Whether an instruction takes its target, or an operand of several parts, from memory.
 fn how_far(title: &str) -> bool {
-    ["far", "ret", "bound", "lds", "sgdt", "popf"].iter().any(|what| title.contains(what))
+    ["far", "ret", "bound", "lds", "sgdt", "popf", "mov ss"].iter().any(|what| title.contains(what))
 }
 
 /// Puts the code at its usual place, or across the end of the segment.

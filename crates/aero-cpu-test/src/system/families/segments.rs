@@ -153,7 +153,7 @@ pub fn stack(r: &mut Random) -> Case {
     let sp = match r.word_below(4) {
         0 => r.near(&[0, 0x1_0000]) & if stack16 { 0xffff } else { u32::MAX },
         1 => u32::from(at::STACK0) | r.word_below(2) << 16,
-        _ => u32::from(at::STACK0) - r.word_below(8),
+        _ => u32::from(at::STACK0) - 4 * r.word_below(3),
     };
     let title =
         format!("{how}, code of {} bits, SP {sp:x} of {}", 32 >> u8::from(code16), 32 >> u8::from(stack16));

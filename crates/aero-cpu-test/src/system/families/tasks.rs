@@ -90,7 +90,7 @@ pub fn tasks(r: &mut Random) -> Case {
     let wrong = spoil(&mut task, r, &mut case, short);
     let (slot, selector) = if short { (at::TSS_C, sel::TSS_C) } else { (at::TSS_B, sel::TSS_B) };
     let good = if short { 0x81 } else { 0x89 };
-    let access = if r.one_in(8) { r.word_below(256) as u8 } else { good | r.pick(&[0u8, 3, 3]) << 5 };
+    let access = if r.one_in(8) { any_but_code(r) } else { good | r.pick(&[0u8, 3, 3]) << 5 };
     let limit = if r.one_in(10) { r.near(&[0x2b, 0x67]) } else { 0xff };
     case.patches.gdt(selector, descriptor(linear(slot), limit, access, 0));
     if short {
@@ -106,6 +106,12 @@ pub fn tasks(r: &mut Random) -> Case {
         if short { 16 } else { 32 }
     );
     case
+}
+
+/// Any access byte but those of code segments, which a jump would run.
+fn any_but_code(r: &mut Random) -> u8 {
+    let access = r.word_below(256) as u8;
+    if access & 0x18 == 0x18 { access & !8 } else { access }
 }
 
 /// Makes one thing of a task unusual.
@@ -146,7 +152,7 @@ fn spoil(task: &mut Task, r: &mut Random, case: &mut Case, short: bool) -> Strin
             "VM86".into()
         }
         6 => {
-            task.eip = r.near(&[0xffff, 0x1_0000]);
+            task.eip = if short { r.near(&[0xffff, 0x1_0000]) } else { linear(at::CODE_B) + r.word_below(8) };
             format!("eip {:x}", task.eip)
         }
         7 => {
@@ -194,7 +200,7 @@ fn way(case: &mut Case, r: &mut Random, selector: u16) -> &'static str {
         }
         5 => {
             case.patches.put64(at::IDT + 8 * 13, task_gate(dpl));
-            case.code(&[0x8e, 0x1d, 0, 0, 0, 0]);
+            case.code(&[0x66, 0xb8, 0xf8, 0xff, 0x8e, 0xd8]);
             "a fault"
         }
         _ => {
