@@ -37,6 +37,23 @@ impl Vcpu<'_> {
         self.load_slow(la, T::BYTES).map(T::trunc)
     }
 
+    /// Hands `then` what lies at linear address `la`. Handlers of memory operands load so: a `Result` of 4 bytes or a
+    /// [`Stop`] would be packed into one register, and taken apart again at every hit.
+    #[inline(always)]
+    pub fn load_then<T: Word>(&mut self, la: u64, then: impl FnOnce(&mut Self, T)) -> Result<(), Stop> {
+        // SAFETY: as in `load`.
+        let delta: u64 = unsafe { self.base.read(self.tlb_read + index(la) * 8) };
+        let t = la.wrapping_sub(delta);
+        let value = if t & (MISS | u64::from(T::BYTES - 1)) == 0 {
+            // SAFETY: as in `load`.
+            unsafe { self.base.read(t) }
+        } else {
+            T::trunc(self.load_slow(la, T::BYTES)?)
+        };
+        then(self, value);
+        Ok(())
+    }
+
     /// Stores to linear address `la` at the current privilege.
     #[inline(always)]
     pub fn store<T: Word>(&mut self, la: u64, value: T) -> Result<(), Stop> {

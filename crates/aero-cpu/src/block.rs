@@ -34,6 +34,14 @@ pub struct Block {
     len: u16,
 }
 
+impl Block {
+    /// Whether it holds until the cache is told otherwise. An instruction outside RAM does not.
+    #[inline(always)]
+    pub fn lasts(self) -> bool {
+        self.start != 0
+    }
+}
+
 #[derive(Clone, Copy)]
 struct JumpEntry {
     la: u64,
@@ -81,7 +89,7 @@ pub struct BlockCache {
     ops: Vec<Op>,
     by_place: FxHashMap<u64, Entry>,
     by_page: FxHashMap<u32, Vec<u64>>,
-    jump: Box<[JumpEntry]>,
+    jump: Box<[JumpEntry; JUMP_ENTRIES]>,
     fetch: Box<[FetchEntry]>,
 }
 
@@ -91,7 +99,7 @@ impl Default for BlockCache {
             ops: vec![UNCACHED],
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
-            jump: vec![NO_ENTRY; JUMP_ENTRIES].into_boxed_slice(),
+            jump: Box::new([NO_ENTRY; JUMP_ENTRIES]),
             fetch: vec![NO_FETCH; FETCH_ENTRIES].into_boxed_slice(),
         }
     }
@@ -99,7 +107,7 @@ impl Default for BlockCache {
 
 /// What a jump cache entry must match besides the linear address.
 #[inline(always)]
-fn jump_key(v: &Vcpu<'_>) -> u64 {
+pub fn jump_key(v: &Vcpu<'_>) -> u64 {
     u64::from(v.tlb.generation) << 8 | v.mode_key
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "borrows the state block out of the arena for the length of one run")]
 
-use crate::block::BlockCache;
+use crate::block::{BlockCache, jump_key};
 use crate::debug::{Watch, debugctl, dr6};
 use crate::exception::{Exception, Vector};
 use crate::hot::{self, Left};
@@ -122,6 +122,7 @@ impl Cpu {
             tlb_read: 0,
             tlb_write: 0,
             attention: true,
+            first: 0,
             at: 0,
             charged: 0,
             retired_at_zero,
@@ -257,21 +258,27 @@ fn fetch_address(v: &Vcpu<'_>) -> u64 {
     v.st.segments[usize::from(seg::CS)].base.wrapping_add(v.st.rip) & 0xffff_ffff
 }
 
-/// Finds and runs the block at RIP.
+/// Finds and runs the block at RIP, again and again while it branches to itself.
 #[inline(always)]
 fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
     if !v.mode.flat {
         return dispatch_limited(v, cache);
     }
     let block = cache.block_at(v, v.st.rip)?;
-    let ops = cache.ops(block);
-    let ops = &ops[..ops.len().min(v.st.budget as usize)];
-    let rip = enter(v, ops);
-    let left = match v.mode.code {
-        CodeSize::B64 => hot::run::<Flat64, u64>(v, ops),
-        _ => hot::run::<Flat32, u32>(v, ops),
-    };
-    finish(v, ops, rip, left)
+    let (all, key) = (cache.ops(block), jump_key(v));
+    loop {
+        let ops = &all[..all.len().min(v.st.budget as usize)];
+        let rip = enter(v, ops);
+        let left = match v.mode.code {
+            CodeSize::B64 => hot::run::<Flat64, u64>(v, ops),
+            _ => hot::run::<Flat32, u32>(v, ops),
+        };
+        finish(v, ops, rip, left)?;
+        let again = v.st.rip == rip && !v.attention && v.st.budget > 0;
+        if !again || jump_key(v) != key || !block.lasts() {
+            return Ok(());
+        }
+    }
 }
 
 /// As [`dispatch`], for code in a segment with a limit.
@@ -345,8 +352,8 @@ fn step(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
 fn execute(v: &mut Vcpu<'_>, ops: &[Op]) -> Result<(), Stop> {
     let rip = enter(v, ops);
     let mut left = None;
-    for (n, op) in ops.iter().enumerate() {
-        v.at = n as u8;
+    for op in ops {
+        v.under_way(op);
         let done = (op.run)(v, op);
         if done.is_err() || v.attention {
             left = Some((op, done));
@@ -362,6 +369,8 @@ fn enter(v: &mut Vcpu<'_>, ops: &[Op]) -> u64 {
     let rip = v.st.rip;
     v.st.set_gpr(slot::BLOCK, rip);
     v.charged = ops.len() as u32;
+    v.first = ops.as_ptr().addr();
+    v.at = v.first;
     v.st.budget -= ops.len() as i64;
     rip
 }
@@ -375,7 +384,7 @@ fn finish(v: &mut Vcpu<'_>, ops: &[Op], rip: u64, left: Option<Left<'_>>) -> Res
         Some((op, how)) => return leave(v, ops, op, rip, how),
     }
     v.charged = 0;
-    v.at = 0;
+    v.at = v.first;
     Ok(())
 }
 
@@ -393,7 +402,7 @@ fn leave(v: &mut Vcpu<'_>, ops: &[Op], op: &Op, rip: u64, how: Result<(), Stop>)
     if how == Err(Stop::FaultAfter) {
         v.st.budget += (ops.len() - n - 1) as i64;
         v.charged = 0;
-        v.at = 0;
+        v.at = v.first;
         return how;
     }
     let (done, at) = match how {
@@ -405,7 +414,7 @@ fn leave(v: &mut Vcpu<'_>, ops: &[Op], op: &Op, rip: u64, how: Result<(), Stop>)
     v.st.rip = rip.wrapping_add(u64::from(at)) & v.rip_mask();
     v.st.budget += (ops.len() - done) as i64;
     v.charged = 0;
-    v.at = 0;
+    v.at = v.first;
     match how {
         Err(Stop::NonCanonical) => {
             let stack = op.segment() == seg::SS;

@@ -33,7 +33,7 @@ macro_rules! hot {
         /// end.
         #[inline(always)]
         pub fn run<'a, M: Ea, N: Word>(v: &mut Vcpu<'_>, ops: &'a [Op]) -> Option<Left<'a>> {
-            for (n, op) in ops.iter().enumerate() {
+            for op in ops {
                 let done = match op.kind {
                     $(Kind::$quiet => {
                         // Registers alone: always `Ok`, and nobody asks for attention.
@@ -41,11 +41,11 @@ macro_rules! hot {
                         continue;
                     })*
                     $(Kind::$loud => {
-                        v.at = n as u8;
+                        v.under_way(op);
                         $l(v, op)
                     })*
                     Kind::Called => {
-                        v.at = n as u8;
+                        v.under_way(op);
                         (op.run)(v, op)
                     }
                 };

@@ -3,6 +3,7 @@
 use crate::debug::Watch;
 use crate::exception::{Exception, Vector};
 use crate::lapic::LocalApic;
+use crate::op::Op;
 use crate::state::{CpuState, Segment, cr0, seg};
 use crate::tlb::Tlb;
 use aero_mem::{ArenaPtr, GuestMemory};
@@ -195,8 +196,10 @@ pub struct Vcpu<'a> {
     pub(crate) tlb_write: u64,
     /// The run loop must look after this instruction.
     pub(crate) attention: bool,
-    /// Which instruction of the block runs.
-    pub(crate) at: u8,
+    /// Address of the block's first instruction.
+    pub(crate) first: usize,
+    /// Address of the one that runs.
+    pub(crate) at: usize,
     /// Instructions of the block that were charged to the budget in advance.
     pub(crate) charged: u32,
     /// Budget when this run began, with what was retired before it.
@@ -256,7 +259,13 @@ impl Vcpu<'_> {
     /// Instructions retired before the one under way.
     pub fn retired(&self) -> u64 {
         let before_block = self.retired_at_zero.wrapping_sub(self.st.budget as u64) - u64::from(self.charged);
-        before_block + u64::from(self.at)
+        before_block + (self.at.wrapping_sub(self.first) / size_of::<Op>()) as u64
+    }
+
+    /// Notes which instruction of the block runs. Its address is at hand; its number would take a register.
+    #[inline(always)]
+    pub(crate) fn under_way(&mut self, op: &Op) {
+        self.at = core::ptr::from_ref(op).addr();
     }
 
     /// Virtual time in nanoseconds.

@@ -137,21 +137,19 @@ pub fn ri<T: Word, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 /// `op reg, mem`.
 #[inline(always)]
 pub fn rm<T: Word, M: Ea, O: Binary>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let b: T = v.load_ea::<T, M>(op)?;
-    let (r, flags) = O::apply::<T>(v.st.flags, v.st.reg(op.dst), b);
-    v.st.flags = flags;
-    if O::WRITES {
-        v.st.set_reg(op.dst, r);
-    }
-    Ok(())
+    v.load_ea_then::<T, M>(op, |v, b| {
+        let (r, flags) = O::apply::<T>(v.st.flags, v.st.reg(op.dst), b);
+        v.st.flags = flags;
+        if O::WRITES {
+            v.st.set_reg(op.dst, r);
+        }
+    })
 }
 
 #[inline(always)]
 fn on_memory<T: Word, M: Ea, O: Binary>(v: &mut Vcpu<'_>, op: &Op, b: T) -> Result<(), Stop> {
     if !O::WRITES {
-        let a: T = v.load_ea::<T, M>(op)?;
-        v.st.flags = O::apply::<T>(v.st.flags, a, b).1;
-        return Ok(());
+        return v.load_ea_then::<T, M>(op, |v, a| v.st.flags = O::apply::<T>(v.st.flags, a, b).1);
     }
     let la = M::linear(v, op, T::BYTES, true)?;
     v.modify(la, |v, a| {

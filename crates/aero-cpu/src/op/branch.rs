@@ -44,9 +44,16 @@ fn go<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Sto
     Err(Stop::Branch)
 }
 
+/// RIP of the next instruction: only 64-bit code has branches of 64 bits, and no others.
 #[inline(always)]
-fn fall_through(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    v.st.rip = v.next_rip(op);
+fn following<T: Word>(v: &Vcpu<'_>, op: &Op) -> u64 {
+    let next = v.st.rip.wrapping_add(u64::from(op.end));
+    if T::BYTES == 8 { next } else { next & 0xffff_ffff }
+}
+
+#[inline(always)]
+fn fall_through<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
+    v.st.rip = following::<T>(v, op);
     Err(Stop::Branch)
 }
 
@@ -73,7 +80,7 @@ pub fn jmp<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<()
 /// Jcc rel.
 #[inline(always)]
 pub fn jcc<T: Word, const LIMITED: bool, const CC: u8>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    if v.st.flags.condition::<CC>() { go::<T, LIMITED>(v, op) } else { fall_through(v, op) }
+    if v.st.flags.condition::<CC>() { go::<T, LIMITED>(v, op) } else { fall_through::<T>(v, op) }
 }
 
 /// `jmp reg`.
@@ -92,7 +99,7 @@ pub fn jmp_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> 
 /// CALL rel.
 #[inline(always)]
 pub fn call<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let back = v.next_rip(op);
+    let back = following::<T>(v, op);
     let target = relative::<T>(v, op);
     check::<T, LIMITED>(v, target)?;
     v.push(T::trunc(back))?;
@@ -116,7 +123,7 @@ pub fn call_m<T: Word, M: Ea, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) ->
 #[inline(always)]
 fn call_to<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op, target: T) -> Result<(), Stop> {
     check_absolute::<T, LIMITED>(v, target)?;
-    let back = v.next_rip(op);
+    let back = following::<T>(v, op);
     v.push(T::trunc(back))?;
     v.st.rip = target.zext();
     Err(Stop::Branch)
@@ -149,13 +156,13 @@ pub fn loop_<T: Word, const LIMITED: bool, const KIND: u8>(v: &mut Vcpu<'_>, op:
         return Err(Stop::Branch);
     }
     v.set_address_reg(op, reg::RCX, count);
-    fall_through(v, op)
+    fall_through::<T>(v, op)
 }
 
 /// JCXZ, JECXZ, JRCXZ.
 pub fn jcxz<T: Word, const LIMITED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     let zero = v.st.gpr(reg::RCX) & op.address_mask() == 0;
-    if zero { go::<T, LIMITED>(v, op) } else { fall_through(v, op) }
+    if zero { go::<T, LIMITED>(v, op) } else { fall_through::<T>(v, op) }
 }
 
 impl Vcpu<'_> {

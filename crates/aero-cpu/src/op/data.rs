@@ -24,9 +24,7 @@ pub fn mov_ri<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
 /// `mov reg, mem`.
 #[inline(always)]
 pub fn mov_rm<T: Word, M: Ea>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let value: T = v.load_ea::<T, M>(op)?;
-    v.st.set_reg(op.dst, value);
-    Ok(())
+    v.load_ea_then::<T, M>(op, |v, value| v.st.set_reg(op.dst, value))
 }
 
 /// `mov mem, reg`.
@@ -52,9 +50,9 @@ pub fn extend_rr<D: Word, S: Word, const SIGNED: bool>(v: &mut Vcpu<'_>, op: &Op
 /// MOVZX, MOVSX, MOVSXD from memory.
 #[inline(always)]
 pub fn extend_rm<D: Word, M: Ea, S: Word, const SIGNED: bool>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
-    let s: S = v.load_ea::<S, M>(op)?;
-    v.st.set_reg(op.dst, D::trunc(if SIGNED { s.sext() } else { s.zext() }));
-    Ok(())
+    v.load_ea_then::<S, M>(op, |v, s| {
+        v.st.set_reg(op.dst, D::trunc(if SIGNED { s.sext() } else { s.zext() }));
+    })
 }
 
 /// LEA.

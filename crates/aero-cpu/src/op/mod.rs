@@ -178,6 +178,17 @@ impl Vcpu<'_> {
         self.load(la)
     }
 
+    /// Hands `then` the value of a handler's memory operand.
+    #[inline(always)]
+    pub(crate) fn load_ea_then<T: Word, M: Ea>(
+        &mut self,
+        op: &Op,
+        then: impl FnOnce(&mut Self, T),
+    ) -> Result<(), Stop> {
+        let la = M::linear(self, op, T::BYTES, false)?;
+        self.load_then(la, then)
+    }
+
     /// Stores a value through a handler's memory operand.
     #[inline(always)]
     pub(crate) fn store_ea<T: Word, M: Ea>(&mut self, op: &Op, value: T) -> Result<(), Stop> {
