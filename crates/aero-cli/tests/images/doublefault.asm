@@ -1,13 +1,7 @@
 ; A double fault through a task gate: its task starts whatever the stack of the faulting one is worth.
 %include "bare.inc"
 start:  protected
-        mov     dword [tss2 + 0x20], task
-        mov     dword [tss2 + 0x24], 2
-        mov     dword [tss2 + 0x38], 0x1d000
-        mov     byte [tss2 + 0x48], DATA
-        mov     byte [tss2 + 0x4c], CODE32
-        mov     byte [tss2 + 0x50], DATA
-        mov     byte [tss2 + 0x54], DATA
+        other_task task
         mov     dword [IDT + 8 * 8], TSS2 << 16
         mov     dword [IDT + 8 * 8 + 4], 0x8500
         ; The vectors of a page's worth of contributory faults are not there.

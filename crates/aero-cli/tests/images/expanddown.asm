@@ -27,13 +27,7 @@ start:  protected
         mov     dword [fault_at], .push
         mov     dword [IDT + 12 * 8], TSS2 << 16
         mov     dword [IDT + 12 * 8 + 4], 0x8500
-        mov     dword [tss2 + 0x20], .task
-        mov     dword [tss2 + 0x24], 2
-        mov     dword [tss2 + 0x38], 0x1d000
-        mov     byte [tss2 + 0x48], DATA
-        mov     byte [tss2 + 0x4c], CODE32
-        mov     byte [tss2 + 0x50], DATA
-        mov     byte [tss2 + 0x54], DATA
+        other_task .task
 .push:  push    eax
 .stack: jmp     $
 .task:  say     "push below the limit: #0C("

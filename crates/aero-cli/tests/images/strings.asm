@@ -60,13 +60,7 @@ start:  protected
         mov     dword [IDT + 14 * 8], TSS2 << 16
         mov     dword [IDT + 14 * 8 + 4], 0x8500
         mov     dword [tss2 + 0x1c], TABLES
-        mov     dword [tss2 + 0x20], .pushed
-        mov     dword [tss2 + 0x24], 2
-        mov     dword [tss2 + 0x38], 0x1d000
-        mov     byte [tss2 + 0x48], DATA
-        mov     byte [tss2 + 0x4c], CODE32
-        mov     byte [tss2 + 0x50], DATA
-        mov     byte [tss2 + 0x54], DATA
+        other_task .pushed
         mov     dword [0x50ff0], 0
         mov     esp, 0x52000
         mov     dword [TAB + 0x51 * 4], 0x51007
