@@ -282,9 +282,7 @@ impl Machine {
         st.idtr = TableRegister { base: place::IDT, limit: 0xfff };
         st.tr = Segment { base: place::TSS, limit: 0x1ff, attributes: 0x8b, selector: 0x28 };
         st.ldtr = Segment { base: place::LDT, limit: 0xff, attributes: 0x82, selector: 0x38 };
-        st.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::WP | cr0::AM;
-        st.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE | cr4::VME;
-        st.xcr0 = 7;
+        make_control_registers(st, mode);
         st.cpl = if user { 3 } else { 0 };
         let (code, data) = if user { (0x1b, 0x23) } else { (0x08, 0x10) };
         st.segments = [load(data); 6];
@@ -298,27 +296,6 @@ impl Machine {
             Mode::Protected16 => {
                 st.segments[usize::from(seg::CS)].base = place::CODE;
                 st.rip = 0;
-            }
-            _ => {}
-        }
-        match mode {
-            Mode::Paged32 => {
-                st.cr0 |= cr0::PG;
-                st.cr4 |= cr4::PSE;
-                st.cr3 = place::TABLES;
-            }
-            Mode::Pae => {
-                st.cr0 |= cr0::PG;
-                st.cr4 |= cr4::PAE;
-                st.cr3 = place::TABLES + 0x1000;
-                st.pdpte[0] = (place::TABLES + 0x2000) | 1;
-                st.msr.efer = efer::NXE;
-            }
-            Mode::Compatibility | Mode::Long => {
-                st.cr0 |= cr0::PG;
-                st.cr4 |= cr4::PAE | cr4::PGE | cr4::FSGSBASE;
-                st.cr3 = place::TABLES;
-                st.msr.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
             }
             _ => {}
         }
@@ -372,6 +349,34 @@ impl Machine {
             },
             _ => st.set_gpr((index & 15) as u8, value),
         }
+    }
+}
+
+/// Protection, and paging and long mode as the mode wants them.
+fn make_control_registers(st: &mut CpuState, mode: Mode) {
+    st.cr0 = cr0::PE | cr0::ET | cr0::NE | cr0::WP | cr0::AM;
+    st.cr4 = cr4::OSFXSR | cr4::OSXMMEXCPT | cr4::OSXSAVE | cr4::VME;
+    st.xcr0 = 7;
+    match mode {
+        Mode::Paged32 => {
+            st.cr0 |= cr0::PG;
+            st.cr4 |= cr4::PSE;
+            st.cr3 = place::TABLES;
+        }
+        Mode::Pae => {
+            st.cr0 |= cr0::PG;
+            st.cr4 |= cr4::PAE;
+            st.cr3 = place::TABLES + 0x1000;
+            st.pdpte[0] = (place::TABLES + 0x2000) | 1;
+            st.msr.efer = efer::NXE;
+        }
+        Mode::Compatibility | Mode::Long => {
+            st.cr0 |= cr0::PG;
+            st.cr4 |= cr4::PAE | cr4::PGE | cr4::FSGSBASE;
+            st.cr3 = place::TABLES;
+            st.msr.efer = efer::LME | efer::LMA | efer::NXE | efer::SCE;
+        }
+        _ => {}
     }
 }
 

@@ -10,6 +10,21 @@
 //! 3. Memory goes through [`access`]: one load from a table in the arena, one subtraction, one test.
 //! 4. A handler that cannot go on returns a [`vcpu::Stop`]; state is then exactly as before the instruction.
 //!
+//! What handlers are made of:
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`op`] | integer instructions, a file a group |
+//! | [`x87`], [`fpu`] | the x87: its instructions, and its arithmetic, which knows no processor |
+//! | [`sse`] | MMX, SSE, AVX and what came with them, XSAVE |
+//! | [`segments`], [`transfer`] | descriptors and their checks; far transfers and task switches |
+//! | [`exception`], [`interrupt`] | faults, and their delivery through gates |
+//! | [`msr`] | model-specific registers, a table |
+//! | [`debug`] | breakpoints and single steps |
+//! | [`lapic`], [`hyperv`] | the local APIC, as xAPIC and x2APIC; the hypervisor's interface |
+//!
+//! What the processor can do is a set of features ([`CpuConfig`] names the model, `aero_x86::features` has the table).
+//!
 //! RIP is written at the ends of blocks only, and reconstructed from the block when something stops in its middle. The
 //! budget is charged per block and corrected the same way, so both are exact to the instruction whenever the run loop
 //! looks. The devices around the processor are behind [`Bus`].

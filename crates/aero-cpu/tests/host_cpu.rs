@@ -7,10 +7,13 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(unsafe_code, reason = "runs generated machine code on the host processor")]
 
+mod host;
+
 use aero_cpu::op::random::Generator;
 use aero_cpu::state::{Segment, cr0, cr4, efer};
 use aero_cpu::{Cpu, NoDevices};
 use aero_mem::{Gpa, GuestMemory};
+use host::{CODE, DATA};
 
 /// Registers and flags around a case. RSP is not part of it.
 #[repr(C)]
@@ -50,23 +53,10 @@ struct Host {
     data: *mut u8,
 }
 
-const PAGES: usize = 0x2000;
-
 impl Host {
     fn new() -> Self {
-        // SAFETY: a fresh anonymous mapping.
-        let at = unsafe {
-            libc::mmap(
-                core::ptr::null_mut(),
-                PAGES,
-                libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
-                -1,
-                0,
-            )
-        };
-        assert_ne!(at, libc::MAP_FAILED, "a mapping for generated code");
-        Self { code: at.cast(), data: at.cast::<u8>().wrapping_add(0x1000) }
+        let (code, data) = host::pages();
+        Self { code, data }
     }
 
     /// Where the instruction lies: after a prologue that loads the registers.
@@ -119,30 +109,11 @@ struct Guest {
     linear: u64,
 }
 
-const CODE: u64 = 0x8000;
-const DATA: u64 = 0x9000;
-
 impl Guest {
     fn new(linear: u64) -> Self {
         let mut mem = GuestMemory::new(2 << 20, 1).expect("2 MiB");
         let mut cpu = Cpu::new(&mut mem, 0, aero_cpu::CpuConfig::of(&aero_x86::cpuid::MAX));
-        let mut entry = |table: u64, index: u64, value: u64| {
-            mem.write(Gpa(table + (index & 0x1ff) * 8), &(value | 7).to_le_bytes()).expect("RAM");
-        };
-        entry(0x1000, linear >> 39, 0x2000);
-        entry(0x2000, linear >> 30, 0x3000);
-        entry(0x3000, linear >> 21, 0x4000);
-        entry(0x4000, linear >> 12, CODE);
-        entry(
-            if (linear + 0x1000) >> 21 == linear >> 21 { 0x4000 } else { 0x5000 },
-            (linear >> 12) + 1,
-            DATA,
-        );
-        entry(
-            0x3000,
-            (linear + 0x1000) >> 21,
-            if (linear + 0x1000) >> 21 == linear >> 21 { 0x4000 } else { 0x5000 },
-        );
+        host::map(&mut mem, linear);
         let st = cpu.state_mut(&mut mem);
         st.cr0 = cr0::PE | cr0::PG | cr0::ET;
         st.cr3 = 0x1000;

@@ -9,11 +9,14 @@
 #![cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #![allow(unsafe_code, reason = "runs generated machine code on the host processor")]
 
+mod host;
+
 use aero_cpu::op::random::Generator;
 use aero_cpu::state::{Segment, cr0, cr4, efer};
 use aero_cpu::{Cpu, NoDevices};
 use aero_mem::{Gpa, GuestMemory};
 use aero_x86::{CodeSize, Insn, Operand, decode};
+use host::{CODE, DATA};
 use std::collections::{BTreeMap, HashSet};
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -136,8 +139,6 @@ struct Host {
     data: *mut u8,
 }
 
-const PAGES: usize = 0x2000;
-
 /// An instruction of `[rdi + disp32]` with register `n`.
 fn with_rdi(code: &mut Vec<u8>, opcode: &[u8], n: u8, disp: usize) {
     code.extend(opcode);
@@ -158,19 +159,8 @@ fn move_gpr(code: &mut Vec<u8>, n: u8, opcode: u8) {
 
 impl Host {
     fn new() -> Self {
-        // SAFETY: a fresh anonymous mapping.
-        let at = unsafe {
-            libc::mmap(
-                core::ptr::null_mut(),
-                PAGES,
-                libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT,
-                -1,
-                0,
-            )
-        };
-        assert_ne!(at, libc::MAP_FAILED, "a mapping for generated code");
-        Self { code: at.cast(), data: at.cast::<u8>().wrapping_add(0x1000) }
+        let (code, data) = host::pages();
+        Self { code, data }
     }
 
     /// Puts the instruction between what loads and what stores the registers; its place in the page.
@@ -248,8 +238,6 @@ struct Guest {
     linear: u64,
 }
 
-const CODE: u64 = 0x8000;
-const DATA: u64 = 0x9000;
 const GDT: u64 = 0x800;
 const IDT: u64 = 0x900;
 const HANDLER: u64 = 0xc00;
@@ -259,17 +247,7 @@ impl Guest {
     fn new(linear: u64) -> Self {
         let mut mem = GuestMemory::new(2 << 20, 1).expect("2 MiB");
         let mut cpu = Cpu::new(&mut mem, 0, aero_cpu::CpuConfig::of(&aero_x86::cpuid::MAX));
-        let mut entry = |table: u64, index: u64, value: u64| {
-            mem.write(Gpa(table + (index & 0x1ff) * 8), &(value | 7).to_le_bytes()).expect("RAM");
-        };
-        let data = linear + 0x1000;
-        let data_table = if data >> 21 == linear >> 21 { 0x4000 } else { 0x5000 };
-        entry(0x1000, linear >> 39, 0x2000);
-        entry(0x2000, linear >> 30, 0x3000);
-        entry(0x3000, linear >> 21, 0x4000);
-        entry(0x3000, data >> 21, data_table);
-        entry(0x4000, linear >> 12, CODE);
-        entry(data_table, data >> 12, DATA);
+        host::map(&mut mem, linear);
         let handler = linear + HANDLER;
         let gate = 0x8e00_0008_0000 | handler & 0xffff | (handler >> 16) << 48;
         mem.write(Gpa(CODE + GDT + 8), &0x00af_9b00_0000_ffff_u64.to_le_bytes()).expect("RAM");

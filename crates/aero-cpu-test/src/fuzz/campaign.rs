@@ -144,6 +144,18 @@ impl Worker {
             .collect()
     }
 
+    /// As [`Worker::unlisted`], counted in `listed`; a case that a context switch may have met is run again.
+    fn unallowed(&mut self, case: &Case, all: &mut Vec<Difference>, listed: &mut [u64]) -> Vec<Difference> {
+        let left = self.unlisted(case, all, &mut |rule| listed[rule] += 1);
+        let rule = listed::may_be_interrupted(&decode(case)).filter(|_| !left.is_empty());
+        let Some(rule) = rule else { return left };
+        all.clear();
+        self.bench.run(case, all);
+        let left = self.unlisted(case, all, &mut |_| {});
+        listed[rule] += u64::from(left.is_empty());
+        left
+    }
+
     /// Shrinks a failing case as long as the same kind of field differs, and describes what is left.
     fn explain(&mut self, case: &Case, name: &str, kind: &str) -> String {
         let small = shrink::shrink(case, &mut |c| {
@@ -164,19 +176,20 @@ fn kind_of(d: &Difference) -> String {
     name.split('(').next().unwrap_or_default().to_owned()
 }
 
+/// The forms of `forms` that the plan wants, by their places, for each mode that has some.
+fn wanted(plan: &Plan, forms: &[Form]) -> Vec<(Mode, Vec<usize>)> {
+    let named = |f: &Form| plan.filter.as_ref().is_none_or(|r| r.is_match(&f.name()));
+    let list = |mode: Mode| {
+        let list = forms.iter().enumerate().filter(|(_, f)| f.in_mode(mode) && named(f));
+        (mode, list.map(|(i, _)| i).collect())
+    };
+    plan.modes.iter().map(|mode| list(*mode)).filter(|(_, list): &(_, Vec<_>)| !list.is_empty()).collect()
+}
+
 /// A child's part of the plan: every `jobs`th case.
 fn work(plan: &Plan, job: u64, progress: &mut dyn FnMut(u64)) -> anyhow::Result<String> {
     let forms = forms::all();
-    let lists: Vec<(Mode, Vec<usize>)> = plan
-        .modes
-        .iter()
-        .map(|mode| {
-            let wanted = |f: &Form| plan.filter.as_ref().is_none_or(|r| r.is_match(&f.name()));
-            let list = forms.iter().enumerate().filter(|(_, f)| f.in_mode(*mode) && wanted(f));
-            (*mode, list.map(|(i, _)| i).collect())
-        })
-        .filter(|(_, list): &(Mode, Vec<usize>)| !list.is_empty())
-        .collect();
+    let lists = wanted(plan, &forms);
     anyhow::ensure!(!lists.is_empty(), "no form matches");
     let mut worker = Worker::new()?;
     let mut found = Findings { listed: vec![0; listed::RULES.len()], ..Findings::default() };
@@ -206,13 +219,7 @@ fn work(plan: &Plan, job: u64, progress: &mut dyn FnMut(u64)) -> anyhow::Result<
         if differences.is_empty() {
             continue;
         }
-        let mut left = worker.unlisted(&case, &differences, &mut |rule| found.listed[rule] += 1);
-        if let (false, Some(rule)) = (left.is_empty(), listed::may_be_interrupted(&decode(&case))) {
-            differences.clear();
-            worker.bench.run(&case, &mut differences);
-            left = worker.unlisted(&case, &differences, &mut |_| {});
-            found.listed[rule] += u64::from(left.is_empty());
-        }
+        let left = worker.unallowed(&case, &mut differences, &mut found.listed);
         let Some(first) = left.first() else { continue };
         let name = if damaged { format!("raw:{}", name(&case)) } else { form.name() };
         let kind = kind_of(first);

@@ -213,53 +213,12 @@ impl<'a> Builder<'a> {
         let info = self.form.info;
         let address_size = self.address_size();
         let segment_base = self.segment(address_size);
-        let mut rex_w = false;
-        match (info.operand_size(), self.mode) {
-            (16, Mode::B32 | Mode::B64) | (32, Mode::B16) => self.bytes.push(0x66),
-            (64, _) => {
-                let optional = info.default_op_size64() || info.force_op_size64();
-                rex_w = !optional || self.rng.one_in(4);
-            }
-            (32, Mode::B64) if info.default_op_size64() => return None,
-            _ => {}
-        }
-        let in_memory = match self.form.rm {
-            Rm::Memory => true,
-            Rm::Register => false,
-            Rm::Both => self.rng.one_in(2),
-        };
-        if info.can_use_lock_prefix() && in_memory && self.rng.one_in(8) {
-            self.bytes.push(0xf0);
-        }
-        if self.form.string
-            && (info.can_use_rep_prefix() || info.can_use_repne_prefix())
-            && self.rng.one_in(2)
-        {
-            self.bytes.push(if self.rng.one_in(2) { 0xf2 } else { 0xf3 });
-        }
+        let rex_w = self.operand_size()?;
+        let in_memory = self.in_memory();
+        self.lock_and_repeat(in_memory);
         self.bytes.extend(self.form.mandatory());
         let rex_at = self.bytes.len();
-        self.bytes.extend(self.form.escape());
-        let mut rex_b = 0;
-        let opcode = info.op_code();
-        let opcode_register = self.has(&[
-            Kind::r8_opcode,
-            Kind::r16_opcode,
-            Kind::r32_opcode,
-            Kind::r64_opcode,
-            Kind::sti_opcode,
-        ]);
-        let mut last = opcode as u8;
-        if info.op_code_len() == 2 {
-            self.bytes.push((opcode >> 8) as u8);
-        }
-        if opcode_register {
-            last += self.rng.below(8) as u8;
-            if self.long() && !self.has(&[Kind::sti_opcode]) {
-                rex_b = self.rng.below(2) as u8;
-            }
-        }
-        self.bytes.push(last);
+        let rex_b = self.opcode();
         let mut m = ModRm::default();
         if self.form.modrm && info.op_code_len() == 1 {
             m = self.modrm(in_memory, address_size, segment_base)?;
@@ -279,15 +238,65 @@ impl<'a> Builder<'a> {
         Some(())
     }
 
+    /// The operand-size prefix, if the form needs it, and REX.W. `None` where the mode has no such size.
+    fn operand_size(&mut self) -> Option<bool> {
+        let info = self.form.info;
+        match (info.operand_size(), self.mode) {
+            (16, Mode::B32 | Mode::B64) | (32, Mode::B16) => self.bytes.push(0x66),
+            (64, _) => {
+                let optional = info.default_op_size64() || info.force_op_size64();
+                return Some(!optional || self.rng.one_in(4));
+            }
+            (32, Mode::B64) if info.default_op_size64() => return None,
+            _ => {}
+        }
+        Some(false)
+    }
+
+    /// Whether the operand that can be either is in memory.
+    fn in_memory(&mut self) -> bool {
+        match self.form.rm {
+            Rm::Memory => true,
+            Rm::Register => false,
+            Rm::Both => self.rng.one_in(2),
+        }
+    }
+
+    fn lock_and_repeat(&mut self, in_memory: bool) {
+        let info = self.form.info;
+        if info.can_use_lock_prefix() && in_memory && self.rng.one_in(8) {
+            self.bytes.push(0xf0);
+        }
+        let repeats = info.can_use_rep_prefix() || info.can_use_repne_prefix();
+        if self.form.string && repeats && self.rng.one_in(2) {
+            self.bytes.push(if self.rng.one_in(2) { 0xf2 } else { 0xf3 });
+        }
+    }
+
+    /// The opcode with the register that some hold in their last byte; REX.B of that register.
+    fn opcode(&mut self) -> u8 {
+        self.bytes.extend(self.form.escape());
+        let info = self.form.info;
+        if info.op_code_len() == 2 {
+            self.bytes.push((info.op_code() >> 8) as u8);
+        }
+        let (mut last, mut rex_b) = (info.op_code() as u8, 0);
+        let on_stack = self.has(&[Kind::sti_opcode]);
+        if on_stack || self.has(&[Kind::r8_opcode, Kind::r16_opcode, Kind::r32_opcode, Kind::r64_opcode]) {
+            last += self.rng.below(8) as u8;
+            if self.long() && !on_stack {
+                rex_b = self.rng.below(2) as u8;
+            }
+        }
+        self.bytes.push(last);
+        rex_b
+    }
+
     fn encode_vex(&mut self) -> Option<()> {
         let info = self.form.info;
         let address_size = self.address_size();
         let segment_base = self.segment(address_size);
-        let in_memory = match self.form.rm {
-            Rm::Memory => true,
-            Rm::Register => false,
-            Rm::Both => self.rng.one_in(2),
-        };
+        let in_memory = self.in_memory();
         let m = if self.form.modrm {
             self.modrm(in_memory, address_size, segment_base)?
         } else {
@@ -299,10 +308,7 @@ impl<'a> Builder<'a> {
         } else {
             0
         };
-        let w = match () {
-            () if info.is_wig() => self.rng.below(2) as u8,
-            () => info.w() as u8,
-        };
+        let w = if info.is_wig() { self.rng.below(2) as u8 } else { info.w() as u8 };
         let l = if info.is_lig() { self.rng.below(2) as u8 } else { info.l() as u8 };
         let pp = match self.form.mandatory() {
             Some(0x66) => 1,

@@ -211,33 +211,6 @@ fn ports_need_every_bit_of_the_bitmap_and_its_terminator() {
 }
 
 #[test]
-fn user_mode_instruction_prevention_keeps_tables_from_cpl_3() {
-    let at = (DATA as u32).to_le_bytes();
-    let memory = |op: u8, n: u8| [&[0x0f, op, 4 | n << 3, 0x25][..], &at].concat();
-    for mode in [Mode::Protected32, Mode::Compatibility, Mode::Long] {
-        let codes = [
-            memory(1, 0),
-            memory(1, 1),
-            memory(0, 0),
-            memory(0, 1),
-            memory(1, 4),
-            vec![0x0f, 0x00, 0xc0],
-            vec![0x0f, 0x00, 0xc8],
-            vec![0x0f, 0x01, 0xe0],
-        ];
-        for code in &codes {
-            let mut g = Guest::user(mode);
-            assert_eq!(g.trap(&[code, &[0xcc][..]].concat()).vector, 3);
-            g.st().cr4 |= cr4::UMIP;
-            g.faults(code, 0, 13, Some(0));
-            let mut g = Guest::new(mode);
-            g.st().cr4 |= cr4::UMIP;
-            g.fine(code);
-        }
-    }
-}
-
-#[test]
 fn umip_in_vm86_mode_comes_after_undefined_instructions() {
     for (code, vector) in [
         (&[0x0f, 0x01, 0x06, 0, 0][..], 13), // sgdt
