@@ -224,6 +224,19 @@ pub const RULES: &[Rule] = &[
         section: "SDM vol. 1, 13.7 to 13.10",
     },
     Rule {
+        name: "components-of-the-host",
+        mnemonics: &[M::Xrstor, M::Xrstor64],
+        what: "#GP of an image with components that XCR0 does not have",
+        covers: |e, _| {
+            const AVX512: u64 = 0xe0;
+            vector(e.ours.0) == Some(13)
+                && !is_fault(e.native.0)
+                && matches!(xstate_bv(e) & !7, bv if bv & !AVX512 == 0 && bv != 0)
+        },
+        reason: "the host has AVX-512, the model has not",
+        section: "SDM vol. 1, 13.8.1",
+    },
+    Rule {
         name: "gather-progress",
         mnemonics: &[
             M::Vgatherdps,
@@ -515,7 +528,7 @@ pub const RULES: &[Rule] = &[
         name: "wrap-at-4-gib",
         mnemonics: &[],
         what: "#GP or #SS, or none, of an operand that extends beyond offset FFFF_FFFFh of a 4 GiB segment",
-        covers: |e, _| e.case.mode == Mode::B32 && (is_fault(e.native.0) || is_fault(e.ours.0)) && wraps(e),
+        covers: |e, _| e.case.mode != Mode::B64 && (is_fault(e.native.0) || is_fault(e.ours.0)) && wraps(e),
         reason: "whether such an access violates the limit is left to the implementation",
         section: "SDM vol. 3A, 5.3",
     },
@@ -643,7 +656,45 @@ fn wraps(e: &Ended<'_>) -> bool {
     let frame = matches!(e.insn.mnemonic(), M::Leave | M::Enter);
     let size = if frame { 4 } else { e.insn.memory_size().size().max(1) as u64 };
     let beyond = |offset: u64| (offset & 0xffff_ffff) + size > 1 << 32;
-    frame && beyond(e.case.state.gpr[5]) || operand_offsets(e.case, e.insn).any(beyond)
+    let ahead = bit_string_bytes(e);
+    frame && beyond(e.case.state.gpr[5])
+        || operand_offsets(e.case, e.insn).any(|offset| beyond(offset.wrapping_add(ahead)))
+}
+
+/// How far from its operand's address a bit test by a register reaches.
+fn bit_string_bytes(e: &Ended<'_>) -> u64 {
+    let insn = e.insn;
+    let by_register = matches!(insn.mnemonic(), M::Bt | M::Bts | M::Btr | M::Btc)
+        && insn.op0_kind() == OpKind::Memory
+        && insn.op1_kind() == OpKind::Register;
+    if !by_register {
+        return 0;
+    }
+    let value = register_value(e.case, insn.op1_register()).unwrap_or(0);
+    match insn.op1_register().size() {
+        2 => (i64::from(value as i16) >> 4 << 1) as u64,
+        4 => (i64::from(value as i32) >> 5 << 2) as u64,
+        _ => (value as i64 >> 6 << 3) as u64,
+    }
+}
+
+/// XSTATE_BV of the image that XRSTOR reads.
+fn xstate_bv(e: &Ended<'_>) -> u64 {
+    const OFFSET: u64 = super::case::image::HEADER as u64;
+    let at = operand_address(e.case, e.insn).unwrap_or(0).wrapping_sub(super::layout::REGION) + OFFSET;
+    let mut bytes = [0; 8];
+    if super::layout::PAGES.contains(&(at & !0xfff)) {
+        let start = at as usize & 0xfff;
+        bytes.copy_from_slice(&super::layout::background(at & !0xfff)[start..start + 8]);
+    }
+    for patch in &e.case.patches {
+        for (n, byte) in patch.bytes.iter().enumerate() {
+            if let Some(to) = bytes.get_mut((patch.at + n as u64).wrapping_sub(at) as usize) {
+                *to = *byte;
+            }
+        }
+    }
+    u64::from_le_bytes(bytes)
 }
 
 fn single(vector: u128, lane: u32) -> f32 {
