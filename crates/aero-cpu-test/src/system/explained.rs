@@ -164,19 +164,7 @@ const fn either(oracle: Oracle, titles: &'static [&'static str], reason: &'stati
     Whole { oracle, families: &["control"], titles, reason, holds: |_| true }
 }
 
-const fn wide(oracle: Oracle) -> Whole {
-    Whole {
-        oracle,
-        families: &["long"],
-        titles: &["iret of 8", "wide true"],
-        reason: "processors compare all of RIP with the limit of a 32-bit segment (measured by cpu-test fuzz)",
-        holds: |s| s.ours.vector() == Some(13),
-    }
-}
-
 const WHOLES: &[Whole] = &[
-    wide(Oracle::Bochs),
-    wide(Oracle::Qemu),
     Whole {
         oracle: Oracle::Bochs,
         families: &["long"],
