@@ -30,7 +30,8 @@ const FETCHED_WORDS: usize = 32;
 
 const USER: u64 = 1;
 const GLOBAL: u64 = 2;
-const LARGE_REGION: u64 = !((4 << 20) - 1);
+const LARGE_REGION_PAGES: u64 = 1024;
+const LARGE_REGION: u64 = !((LARGE_REGION_PAGES << 12) - 1);
 const HUGE_REGION: u64 = !((1 << 30) - 1);
 
 /// The tables' bookkeeping. The tables themselves lie in the arena.
@@ -141,6 +142,19 @@ impl Tlb {
         self.clear_kind(page, true);
     }
 
+    /// Empties the entries of a 4 MiB region, which lie side by side: guests that try out page tables do this often.
+    fn clear_region(&mut self, region: u64) {
+        let first = index(region);
+        for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite]
+        {
+            let (slot, delta) = (self.slot(kind, first), self.empty(first));
+            for n in 0..LARGE_REGION_PAGES {
+                // SAFETY: the region is aligned to its size, so its entries do not run past the table's end.
+                unsafe { self.base.write(slot + n * 8, delta + (n << 12)) };
+            }
+        }
+    }
+
     /// Drops every entry (CR0.PG, CR4, mode changes).
     pub fn flush_all(&mut self) {
         for tagged in core::mem::take(&mut self.filled) {
@@ -185,7 +199,7 @@ impl Tlb {
         }
         let region = la & LARGE_REGION;
         if self.large.remove(&region) {
-            (0..1024).for_each(|i| self.clear(region + (i << 12)));
+            self.clear_region(region);
             self.begin_generation();
         } else {
             self.clear(la);

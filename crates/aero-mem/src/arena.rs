@@ -74,6 +74,7 @@ impl Layout {
     }
 
     /// The offset of one processor's table.
+    #[inline]
     pub fn tlb(&self, vcpu: u32, kind: TlbKind) -> u32 {
         self.tlbs + (vcpu * 4 + kind as u32) * TLB_BYTES
     }

@@ -303,6 +303,8 @@ fn unmap_large(g: &mut Guest, entry: u64, touched: [u64; 2], by: u64) {
     let code = [
         &load_eax(touched[0])[..],
         &load_eax(touched[1]),
+        &[0x89, 0x04, 0x25],
+        &(touched[1] as u32).to_le_bytes(),
         &[0xc7, 0x04, 0x25],
         &(entry as u32).to_le_bytes(),
         &[0; 4],
@@ -315,6 +317,8 @@ fn unmap_large(g: &mut Guest, entry: u64, touched: [u64; 2], by: u64) {
         // No new look at the tables by the test itself: run without touching the state.
         let t = g.trap(&load_eax(at));
         assert_eq!((t.vector, t.error), (14, Some(0)), "{at:#x}");
+        let t = g.trap(&[&[0x89, 0x04, 0x25][..], &(at as u32).to_le_bytes()].concat());
+        assert_eq!((t.vector, t.error), (14, Some(2)), "{at:#x}");
     }
 }
 
