@@ -39,6 +39,11 @@ start:  mov     esp, stack
         and     eax, 0x20200
         say     " eflags "
         put     eax
+        say     " idtr "                ; the BIOS's; QEMU's loader leaves a limit of 0
+        sub     esp, 8
+        sidt    [esp]
+        put     [esp]
+        add     esp, 8
         say     10, "lower memory "
         put     [ebp + 4]
         mov     eax, [ebp]
