@@ -39,10 +39,10 @@ start:  mov     esp, stack
         and     eax, 0x20200
         say     " eflags "
         put     eax
-        say     " idtr "                ; the BIOS's; QEMU's loader leaves a limit of 0
+        say     " idtr "                ; as the BIOS left it
         sub     esp, 8
         sidt    [esp]
-        put     [esp]
+        put     [esp + 4]               ; PUT has pushed EAX
         add     esp, 8
         say     10, "lower memory "
         put     [ebp + 4]
