@@ -141,26 +141,37 @@ pub const RULES: &[Rule] = &[
         name: "transcendental",
         mnemonics: &[M::Fsin, M::Fcos, M::Fsincos, M::Fptan, M::Fpatan, M::F2xm1, M::Fyl2x, M::Fyl2xp1],
         what: "results by one unit in the last place, C1, which tells how the result was rounded, and UE",
-        covers: |_, d| match d.field {
-            Field::St(_) => places_apart(d.native, d.ours) <= 1,
-            Field::Fsw => changed(d) & !0x210 == 0,
-            _ => false,
+        covers: |e, d| {
+            const UE: u16 = 0x10;
+            let status = |s: &State| s.fpu.get16(super::case::image::FSW);
+            let edge = (status(e.native.1) ^ status(e.ours.1)) & UE != 0;
+            match d.field {
+                // An unmasked underflow delivers the result with another exponent.
+                Field::St(_) => places_apart(d.native, d.ours) <= 1 || edge && rescaled(d) <= 1,
+                Field::Fsw => changed(d) & !if edge { 0x8290 } else { 0x200 } == 0,
+                _ => false,
+            }
         },
         reason: "within one unit in the last place of the exact value, which decides about underflow too",
         section: "SDM vol. 1, 8.3.10",
     },
     Rule {
-        name: "remainder-by-infinity",
-        mnemonics: &[M::Fprem, M::Fprem1],
-        what: "underflow of a denormal that comes back as it is, with UE unmasked",
+        name: "denormal-unchanged",
+        mnemonics: &[M::Fprem, M::Fprem1, M::Fscale],
+        what: "underflow of a denormal that comes back as it is (divided by infinity, scaled by 0), with UE unmasked",
         covers: |e, d| {
             use super::case::image::{FCW, ST};
             let fpu = &e.case.state.fpu;
-            let infinite = fpu.get16(ST + 24) & 0x7fff == 0x7fff && fpu.get64(ST + 16) == 1 << 63;
-            infinite && fpu.get16(FCW) & 0x10 == 0 && matches!(d.field, Field::Fsw | Field::St(0))
+            let (significand, exponent) = (fpu.get64(ST + 16), fpu.get16(ST + 24) & 0x7fff);
+            let neutral = match e.insn.mnemonic() {
+                M::Fscale => significand == 0 && exponent == 0,
+                _ => significand == 1 << 63 && exponent == 0x7fff,
+            };
+            let denormal = fpu.get16(ST + 8) & 0x7fff == 0;
+            neutral && denormal && fpu.get16(FCW) & 0x10 == 0 && matches!(d.field, Field::Fsw | Field::St(0))
         },
-        reason: "Intel delivers the dividend without an exception, AMD with an underflow",
-        section: "SDM vol. 2A, FPREM",
+        reason: "Intel delivers the operand without an exception, AMD with an underflow",
+        section: "SDM vol. 2A, FPREM, FSCALE",
     },
     Rule {
         name: "x87-pointers",
@@ -610,6 +621,13 @@ fn is_fault(outcome: Outcome) -> bool {
     vector(outcome).is_some_and(|v| v != 1)
 }
 
+/// As [`places_apart`], when one of the two has the exponent of an unmasked underflow (SDM vol. 1, 8.5.5).
+fn rescaled(d: &Difference) -> u128 {
+    const ADJUSTMENT: u128 = 24576 << 64;
+    let (large, small) = (d.native.max(d.ours), d.native.min(d.ours));
+    places_apart(large.wrapping_sub(ADJUSTMENT), small)
+}
+
 /// The legacy prefixes of the case's instruction.
 fn prefixes<'a>(e: &Ended<'a>) -> &'a [u8] {
     let code = e.case.code();
@@ -756,13 +774,34 @@ pub fn operand_address(case: &Case, insn: &Instruction) -> Option<u64> {
     Some(if case.mode == Mode::B64 { address } else { address & 0xffff_ffff })
 }
 
-/// The memory operands' offsets in their segments.
+/// The memory operands' offsets in their segments, those of each element of a gather.
 fn operand_offsets<'a>(case: &'a Case, insn: &'a Instruction) -> impl Iterator<Item = u64> + 'a {
-    (0..insn.op_count()).filter(|n| insn.op_kind(*n) != OpKind::Register).filter_map(|n| {
-        insn.virtual_address(n, 0, |register, _, _| {
-            if register.is_segment_register() { Some(0) } else { register_value(case, register) }
+    const ELEMENTS: usize = 8;
+    let elements = if insn.is_vsib() { ELEMENTS } else { 1 };
+    let places = (0..insn.op_count()).filter(|n| insn.op_kind(*n) != OpKind::Register);
+    places.flat_map(move |n| (0..elements).map(move |i| (n, i))).filter_map(|(n, i)| {
+        insn.virtual_address(n, i, |register, element, size| {
+            if register.is_segment_register() {
+                Some(0)
+            } else if register.is_vector_register() {
+                Some(vector_element(case, register, element, size))
+            } else {
+                register_value(case, register)
+            }
         })
     })
+}
+
+/// A sign-extended element of a vector register, 0 beyond its end.
+fn vector_element(case: &Case, register: Register, element: usize, size: usize) -> u64 {
+    use super::case::image::{XMM, YMM};
+    let at = element * size;
+    if at >= register.size() {
+        return 0;
+    }
+    let base = if at < 16 { XMM + at } else { YMM + at - 16 } + 16 * register.number();
+    let fpu = &case.state.fpu;
+    if size == 4 { i64::from(fpu.get32(base) as i32) as u64 } else { fpu.get64(base) }
 }
 
 fn operand(insn: &Instruction, value: impl Fn(Register) -> Option<u64>) -> Option<u64> {

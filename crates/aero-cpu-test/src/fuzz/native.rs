@@ -370,8 +370,7 @@ impl Native {
 
     /// Runs `case` and leaves the state after it in `out`. Memory must have been set up.
     pub fn run(&self, case: &Case, out: &mut State) -> Outcome {
-        let fast = !case.stepping();
-        self.place_code(case, fast);
+        self.place_code(case);
         // SAFETY: the control block is mapped and nothing runs; the assembly keeps its promises to the compiler (it
         // saves the registers of the calling convention), and the case's code can reach neither this process's stack
         // nor its heap: the generator sees to that.
@@ -411,41 +410,51 @@ impl Native {
         }
     }
 
-    /// Writes the instruction into the code page with the way back behind it, the rest INT3.
-    fn place_code(&self, case: &Case, fast: bool) {
+    /// Writes the instruction and the way back into the code page, the rest INT3.
+    fn place_code(&self, case: &Case) {
         let page = self.page_mut(layout::CODE);
         let at = case.offset();
-        let len = usize::from(case.len);
         let last = self.placed.replace(at);
-        let end = (last + 32).min(page.len());
+        let end = (last + PLACED).min(page.len());
         page[last..end].fill(0xcc);
-        let n = len.min(page.len() - at);
-        page[at..at + n].copy_from_slice(&case.bytes[..n]);
-        if !fast {
-            return;
-        }
-        let mut back = [0; 8];
-        let used = match case.mode {
-            Mode::B64 => {
-                back[..3].copy_from_slice(&[0xff, 0x24, 0x25]);
-                back[3..7].copy_from_slice(&(EXIT_SLOT as u32).to_le_bytes());
-                7
-            }
-            Mode::B32 => {
-                back[0] = 0xea;
-                back[1..5].copy_from_slice(&(LANDING_AT as u32).to_le_bytes());
-                back[5..7].copy_from_slice(&selector::CODE64.to_le_bytes());
-                7
-            }
-            Mode::B16 => {
-                back[..2].copy_from_slice(&[0x66, 0xea]);
-                back[2..6].copy_from_slice(&(LANDING_AT as u32).to_le_bytes());
-                back[6..8].copy_from_slice(&selector::CODE64.to_le_bytes());
-                8
-            }
-        };
-        page[at + len..at + len + used].copy_from_slice(&back[..used]);
+        let (bytes, len) = placed_code(case);
+        let len = len.min(page.len() - at);
+        page[at..at + len].copy_from_slice(&bytes[..len]);
     }
+}
+
+/// Bytes that a case takes in the code page at most.
+pub const PLACED: usize = 24;
+
+/// The instruction with the way back behind it (not where it is single-stepped), and how many bytes that is. Aero gets
+/// the same, though it needs no way back: cases may read their own surroundings.
+pub fn placed_code(case: &Case) -> ([u8; PLACED], usize) {
+    let mut bytes = [0xcc; PLACED];
+    let len = usize::from(case.len);
+    bytes[..len].copy_from_slice(case.code());
+    if case.stepping() {
+        return (bytes, len);
+    }
+    let back = &mut bytes[len..len + 8];
+    let far = |to: &mut [u8]| {
+        to[..4].copy_from_slice(&(LANDING_AT as u32).to_le_bytes());
+        to[4..6].copy_from_slice(&selector::CODE64.to_le_bytes());
+    };
+    match case.mode {
+        Mode::B64 => {
+            back[..3].copy_from_slice(&[0xff, 0x24, 0x25]);
+            back[3..7].copy_from_slice(&(EXIT_SLOT as u32).to_le_bytes());
+        }
+        Mode::B32 => {
+            back[0] = 0xea;
+            far(&mut back[1..]);
+        }
+        Mode::B16 => {
+            back[..2].copy_from_slice(&[0x66, 0xea]);
+            far(&mut back[2..]);
+        }
+    }
+    (bytes, len + 8)
 }
 
 fn failed(what: &str) -> anyhow::Error {

@@ -6,6 +6,7 @@
 
 use super::case::{Case, FpuImage, Mode, Outcome, State, Trap, image};
 use super::layout::{self, FS_BASE, GS_BASE, REGION, selector};
+use super::native::{PLACED, placed_code};
 use aero_cpu::fpu::F80;
 use aero_cpu::segments::Descriptor;
 use aero_cpu::state::{CpuState, Segment, TableRegister, cr0, cr4, efer, seg};
@@ -202,9 +203,9 @@ impl Ours {
     fn place_code(&mut self, case: &Case) {
         let at = case.offset();
         let last = core::mem::replace(&mut self.placed, at);
-        self.write(layout::CODE + last as u64, &[0xcc; 16][..16.min(0x1000 - last)]);
-        let n = usize::from(case.len).min(0x1000 - at);
-        self.write(layout::CODE + at as u64, &case.bytes[..n]);
+        self.write(layout::CODE + last as u64, &[0xcc; PLACED][..PLACED.min(0x1000 - last)]);
+        let (bytes, len) = placed_code(case);
+        self.write(layout::CODE + at as u64, &bytes[..len.min(0x1000 - at)]);
     }
 
     /// Runs until the instruction is through, or a handler is reached.
