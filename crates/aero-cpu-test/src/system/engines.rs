@@ -1,7 +1,7 @@
 //! What runs a ROM: Aero in this process, Bochs and QEMU as their own.
 
 use super::case::{Case, Env};
-use super::layout::{ROM, ROM_SIZE};
+use super::layout::{ROM, ROM_SIZE, var};
 use super::outcome::{Outcome, parse};
 use super::program::{self, DEBUG_PORT, EXIT_PORT};
 use aero_cpu::state::seg;
@@ -146,6 +146,7 @@ debug: action=ignore
 struct Running {
     child: Child,
     output: PathBuf,
+    limit: u64,
     since: Instant,
     busy: u64,
     seen: u64,
@@ -155,6 +156,10 @@ struct Running {
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same in processor time, in hundredths of a second: cases take milliseconds.
 const BUSY: u64 = 200;
+
+/// More bytes of output than a case can have on average. A case that overwrites the driver's variables and then ends in
+/// a triple fault makes the ROM begin again, for ever.
+const WORDY: u64 = 4096;
 
 /// Processor time that a process has used, in hundredths of a second, where the system tells (proc(5)).
 fn busy(process: u32) -> u64 {
@@ -179,7 +184,7 @@ impl Running {
             if size == 0 {
                 self.busy = busy;
             }
-            if self.since.elapsed() > PATIENCE || busy.saturating_sub(self.busy) > BUSY {
+            if size > self.limit || self.since.elapsed() > PATIENCE || busy.saturating_sub(self.busy) > BUSY {
                 self.child.kill()?;
                 self.child.wait()?;
                 break;
@@ -219,19 +224,20 @@ impl Drop for Folder {
 pub fn run_oracle(oracle: Oracle, folder: &Folder, env: Env, cases: &[Case]) -> Result<Vec<Outcome>> {
     run_all(env, cases, |rom| {
         let output = folder.0.join("output");
-        fs::write(folder.0.join("rom"), rom)?;
+        fs::write(folder.0.join("rom"), &rom.bytes)?;
         fs::write(&output, [])?;
         let child = oracle.start(&folder.0)?;
-        Running { child, output, since: Instant::now(), busy: 0, seen: 0 }.output()
+        let limit = WORDY * rom.cases as u64 + (1 << 16);
+        Running { child, output, limit, since: Instant::now(), busy: 0, seen: 0 }.output()
     })
 }
 
 /// Packs ROMs of all cases and runs each; a case that hangs is lost, and those after it get a ROM of their own.
-fn run_all(env: Env, cases: &[Case], mut run: impl FnMut(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<Outcome>> {
+fn run_all(env: Env, cases: &[Case], mut run: impl FnMut(&Rom) -> Result<Vec<u8>>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     while outcomes.len() < cases.len() {
         let rom = Rom::pack(env, &cases[outcomes.len()..])?;
-        let parsed = parse(&run(&rom.bytes)?);
+        let parsed = parse(&run(&rom)?);
         let lost = parsed.outcomes.len() < rom.cases;
         if parsed.outcomes.len() > rom.cases || !lost && !parsed.complete {
             bail!("the output of a ROM does not fit its cases");
@@ -245,9 +251,10 @@ fn run_all(env: Env, cases: &[Case], mut run: impl FnMut(&[u8]) -> Result<Vec<u8
 }
 
 /// A case by itself: an emulator that hangs in one case may have kept the results of those before it.
-fn alone(env: Env, case: &Case, mut run: impl FnMut(&[u8]) -> Result<Vec<u8>>) -> Result<Outcome> {
+fn alone(env: Env, case: &Case, mut run: impl FnMut(&Rom) -> Result<Vec<u8>>) -> Result<Outcome> {
     let rom = Rom::pack(env, std::slice::from_ref(case))?;
-    Ok(parse(&run(&rom.bytes)?).outcomes.pop().unwrap_or(Outcome::Lost))
+    let parsed = parse(&run(&rom)?);
+    Ok(parsed.outcomes.into_iter().next().unwrap_or(Outcome::Lost))
 }
 
 /// Aero: a processor, RAM and a debug port.
@@ -275,7 +282,7 @@ impl Aero {
     /// # Errors
     /// When a case does not fit into a ROM.
     pub fn run(&mut self, env: Env, cases: &[Case]) -> Result<Vec<Outcome>> {
-        run_all(env, cases, |rom| self.output(rom))
+        run_all(env, cases, |rom| self.output(&rom.bytes))
     }
 
     fn output(&mut self, rom: &[u8]) -> Result<Vec<u8>> {
@@ -287,11 +294,16 @@ impl Aero {
         loop {
             let before = board.output.len();
             match self.cpu.run(&mut self.mem, &mut board, SILENCE) {
-                Exit::Shutdown => self.reset(),
+                Exit::Shutdown if self.driver_lives() => self.reset(),
                 Exit::Budget if board.output.len() > before && !board.ended => {}
-                Exit::Budget | Exit::Halted | Exit::Attention => return Ok(board.output),
+                Exit::Shutdown | Exit::Budget | Exit::Halted | Exit::Attention => return Ok(board.output),
             }
         }
+    }
+
+    /// Whether the driver would go on after a reset, rather than begin again.
+    fn driver_lives(&self) -> bool {
+        self.mem.read_array(Gpa(var::MAGIC.into())).is_ok_and(|word| u32::from_le_bytes(word) == var::ALIVE)
     }
 
     /// Power-on, but that the code segment reaches the ROM below 1 MiB: memory here ends long before 4 GiB.
