@@ -129,7 +129,10 @@ const WORDS: &[Word] = &[
     word(
         Oracle::Bochs,
         "Bochs pushes the return address before it looks at the target; vol. 2A has it after",
-        |d| d.title.contains("call rbx") && d.vector == 13,
+        |d| {
+            let calls = ["call rbx", "wide true"].iter().any(|how| d.title.contains(how));
+            calls && d.vector == 13 && (is_stack(d) || is_page_entry(d))
+        },
     ),
 ];
 
@@ -194,6 +197,34 @@ const WHOLES: &[Whole] = &[
     ),
     Whole {
         oracle: Oracle::Bochs,
+        families: &["long"],
+        titles: &[", interrupt "],
+        reason: "a gate's RIP that is not canonical faults before anything is pushed (vol. 2A); Bochs pushes first",
+        holds: |s| s.ours.vector() == Some(13) && s.ours.record(record::CR2) == 0,
+    },
+    Whole {
+        oracle: Oracle::Qemu,
+        families: &["long"],
+        titles: &[", interrupt "],
+        reason: "a gate's RIP that is not canonical faults before anything is pushed (vol. 2A); TCG pushes first",
+        holds: |s| s.ours.vector() == Some(13) && s.ours.record(record::CR2) == 0,
+    },
+    Whole {
+        oracle: Oracle::Qemu,
+        families: &["debug"],
+        titles: &["icebp"],
+        reason: "TCG does not clear GD on the way to #DB (17.2.4), nor raise it for reads",
+        holds: |s| s.ours.vector() == Some(1),
+    },
+    Whole {
+        oracle: Oracle::Qemu,
+        families: &["long"],
+        titles: &["iret of 4", "iret of 2"],
+        reason: "TCG's IRET takes a null SS for 32-bit code and sets no accessed bits (vol. 2A)",
+        holds: |s| s.case.title.contains("compatible false"),
+    },
+    Whole {
+        oracle: Oracle::Bochs,
         families: &["debug"],
         titles: &["icebp"],
         reason: "every #DB clears GD on its way (17.2.4); Bochs leaves it set on INT1",
@@ -207,7 +238,7 @@ const WHOLES: &[Whole] = &[
         holds: |_| true,
     },
     loose(
-        &["real", "limits", "stack"],
+        &["real", "limits", "stack", "load"],
         "TCG checks neither limits nor types on accesses (5.3, 5.5), and lets LOCK stand before some instructions",
     ),
     loose(
