@@ -109,22 +109,19 @@ impl Vcpu<'_> {
 
     /// Faults as a write of `len` bytes at `la` would, and changes nothing but accessed and dirty bits.
     pub fn probe_write(&mut self, la: u64, len: u32) -> Result<(), Stop> {
-        self.check_canonical(la, len)?;
-        let who = Who::at(self.st.cpl);
-        self.translate(la, true, who)?;
-        if crosses(la, len) {
-            self.translate(self.next_page(la), true, who)?;
-        }
-        Ok(())
+        self.probe(la, len, true, Who::at(self.st.cpl))
     }
 
     /// Faults as a read of `len` bytes at `la` would.
     pub fn probe_read(&mut self, la: u64, len: u32) -> Result<(), Stop> {
+        self.probe(la, len, false, Who::at(self.st.cpl))
+    }
+
+    fn probe(&mut self, la: u64, len: u32, write: bool, who: Who) -> Result<(), Stop> {
         self.check_canonical(la, len)?;
-        let who = Who::at(self.st.cpl);
-        self.translate(la, false, who)?;
+        self.translate(la, write, who)?;
         if crosses(la, len) {
-            self.translate(self.next_page(la), false, who)?;
+            self.translate(self.next_page(la), write, who)?;
         }
         Ok(())
     }
@@ -153,12 +150,7 @@ impl Vcpu<'_> {
 
     /// Faults as a read (or a write) of `len` bytes by the processor itself would.
     pub(crate) fn probe_system(&mut self, la: u64, len: u32, write: bool) -> Result<(), Stop> {
-        self.check_canonical(la, len)?;
-        self.translate(la, write, Who::Processor)?;
-        if crosses(la, len) {
-            self.translate(self.next_page(la), write, Who::Processor)?;
-        }
-        Ok(())
+        self.probe(la, len, write, Who::Processor)
     }
 
     /// Stores as the processor itself does.

@@ -167,8 +167,10 @@ pub const RULES: &[Rule] = &[
                 M::Fscale => significand == 0 && exponent == 0,
                 _ => significand == 1 << 63 && exponent == 0x7fff,
             };
-            let denormal = fpu.get16(ST + 8) & 0x7fff == 0;
-            neutral && denormal && fpu.get16(FCW) & 0x10 == 0 && matches!(d.field, Field::Fsw | Field::St(0))
+            neutral
+                && denormal(e, 0)
+                && fpu.get16(FCW) & 0x10 == 0
+                && matches!(d.field, Field::Fsw | Field::St(0))
         },
         reason: "Intel delivers the operand without an exception, AMD with an underflow",
         section: "SDM vol. 2A, FPREM, FSCALE",
@@ -314,8 +316,8 @@ pub const RULES: &[Rule] = &[
         mnemonics: &[M::Sysret, M::Sysretq],
         what: "#UD instead of #GP",
         covers: |e, d| {
-            (vector(e.native.0), vector(e.ours.0)) == (Some(13), Some(6)) && d.field == Field::Vector
-                || d.field == Field::Error
+            (vector(e.native.0), vector(e.ours.0)) == (Some(13), Some(6))
+                && matches!(d.field, Field::Vector | Field::Error)
         },
         reason: "AMD has the instruction in every mode",
         section: "SDM vol. 2B, SYSRET",
@@ -324,7 +326,10 @@ pub const RULES: &[Rule] = &[
         name: "log-out-of-range",
         mnemonics: &[M::Fyl2xp1],
         what: "result and flags",
-        covers: |_, d| matches!(d.field, Field::St(_) | Field::Fsw | Field::Ftw),
+        covers: |e, d| {
+            let undefined = !one_plus_x_is_defined(e) || denormal(e, 0) || denormal(e, 1);
+            undefined && matches!(d.field, Field::St(_) | Field::Fsw | Field::Ftw)
+        },
         reason: "undefined for operands outside -(1 - sqrt(2)/2) to sqrt(2)-1, and at denormals as above",
         section: "SDM vol. 1, FYL2XP1 in 8.3.7; vol. 2A, FYL2XP1",
     },
@@ -385,7 +390,10 @@ pub const RULES: &[Rule] = &[
         name: "far-call-out-of-64-bit-code",
         mnemonics: &[M::Call],
         what: "where the return address goes when RSP is above 4 GiB",
-        covers: |e, _| e.case.mode == Mode::B64 && e.case.state.gpr[4] >> 32 != 0,
+        covers: |e, _| {
+            let far = e.insn.is_call_far() || e.insn.is_call_far_indirect();
+            far && e.case.mode == Mode::B64 && e.case.state.gpr[4] >> 32 != 0
+        },
         reason: "AMD pushes by the new code segment's rules, Intel by the old one's",
         section: "SDM vol. 2A, CALL",
     },
@@ -667,6 +675,21 @@ fn several_accesses(e: &Ended<'_>) -> bool {
 /// An unmasked x87 exception waits.
 fn pending(state: &State) -> bool {
     state.fpu.get16(super::case::image::FSW) & 0x80 != 0
+}
+
+/// Whether ST(0) is a number that FYL2XP1 is defined for: from sqrt(2)/2 - 1 to sqrt(2) - 1.
+fn one_plus_x_is_defined(e: &Ended<'_>) -> bool {
+    use super::case::image::ST;
+    let (significand, exponent) = (e.case.state.fpu.get64(ST), e.case.state.fpu.get16(ST + 8));
+    let magnitude = significand as f64 * 2f64.powi(i32::from(exponent & 0x7fff) - 16383 - 63);
+    let number = significand >> 63 != 0 && exponent & 0x7fff != 0x7fff;
+    let limit = if exponent >> 15 != 0 { 0.292_89 } else { 0.414_21 };
+    number && magnitude < limit
+}
+
+/// Whether ST(`n`) has the exponent of zero and of denormals.
+fn denormal(e: &Ended<'_>, n: usize) -> bool {
+    e.case.state.fpu.get16(super::case::image::ST + 16 * n + 8) & 0x7fff == 0
 }
 
 /// Whether a 32-bit operand begins below 4 GiB and ends above, by its offset in its segment.

@@ -136,6 +136,24 @@ const WORDS: &[Word] = &[
     ),
 ];
 
+/// The number in hexadecimal digits that `text` begins with.
+fn hexadecimal(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(text.len());
+    u64::from_str_radix(&text[..digits], 16).ok()
+}
+
+/// Whether a case that goes through a gate "to selector:offset" finds a canonical address in it.
+fn gate_is_canonical(title: &str) -> bool {
+    let offset = title.split_once(" to ").and_then(|(_, target)| target.split_once(':'));
+    offset.and_then(|(_, offset)| hexadecimal(offset)).is_none_or(aero_cpu::access::is_canonical)
+}
+
+/// Whether a case begins with general detect on.
+fn detects(title: &str) -> bool {
+    let dr7 = title.split_once(", dr7 ").and_then(|(_, dr7)| hexadecimal(dr7));
+    dr7.is_some_and(|dr7| dr7 & aero_cpu::debug::dr7::GD != 0)
+}
+
 const ECX: u16 = record::GPR + 8;
 
 /// In a stack, where frames are.
@@ -200,21 +218,21 @@ const WHOLES: &[Whole] = &[
         families: &["long"],
         titles: &[", interrupt "],
         reason: "a gate's RIP that is not canonical faults before anything is pushed (vol. 2A); Bochs pushes first",
-        holds: |s| s.ours.vector() == Some(13) && s.ours.record(record::CR2) == 0,
+        holds: |s| s.ours.vector() == Some(13) && !gate_is_canonical(&s.case.title),
     },
     Whole {
         oracle: Oracle::Qemu,
         families: &["long"],
         titles: &[", interrupt "],
         reason: "a gate's RIP that is not canonical faults before anything is pushed (vol. 2A); TCG pushes first",
-        holds: |s| s.ours.vector() == Some(13) && s.ours.record(record::CR2) == 0,
+        holds: |s| s.ours.vector() == Some(13) && !gate_is_canonical(&s.case.title),
     },
     Whole {
         oracle: Oracle::Qemu,
         families: &["debug"],
         titles: &["icebp"],
         reason: "TCG does not clear GD on the way to #DB (17.2.4), nor raise it for reads",
-        holds: |s| s.ours.vector() == Some(1),
+        holds: |s| s.ours.vector() == Some(1) && detects(&s.case.title),
     },
     Whole {
         oracle: Oracle::Qemu,
@@ -228,7 +246,7 @@ const WHOLES: &[Whole] = &[
         families: &["debug"],
         titles: &["icebp"],
         reason: "every #DB clears GD on its way (17.2.4); Bochs leaves it set on INT1",
-        holds: |s| s.ours.vector() == Some(1),
+        holds: |s| s.ours.vector() == Some(1) && detects(&s.case.title),
     },
     Whole {
         oracle: Oracle::Bochs,
