@@ -21,6 +21,7 @@
 //! | [`exception`], [`interrupt`] | faults, and their delivery through gates |
 //! | [`msr`] | model-specific registers, a table |
 //! | [`debug`] | breakpoints and single steps |
+//! | [`jit`] | what compiled code and the processor agree on |
 //! | [`lapic`], [`hyperv`] | the local APIC, as xAPIC and x2APIC; the hypervisor's interface |
 //!
 //! What the processor can do is a set of features ([`CpuConfig`] names the model, `aero_x86::features` has the table).
@@ -40,6 +41,7 @@ pub mod fpu;
 mod hot;
 pub mod hyperv;
 pub mod interrupt;
+pub mod jit;
 pub mod lapic;
 pub mod mmu;
 pub mod msr;

@@ -395,11 +395,22 @@ pub struct CpuState {
     pub xcr0: u64,
     /// Protection-key rights of user pages.
     pub pkru: u32,
+    /// Arithmetic flags that compiled code has left undone; settled whenever the interpreter looks.
+    pub lazy: crate::jit::Lazy,
+    /// A helper of compiled code could not do what it was asked: the region leaves.
+    pub redo: u32,
+    /// Values of 128 bits on their way between compiled code and its helpers.
+    pub scratch: [u64; 4],
 }
 
 const _: () = assert!(size_of::<CpuState>() <= aero_mem::VCPU_STATE_SIZE as usize);
 
 impl CpuState {
+    /// Offset of general register `n`, for compiled code.
+    pub const fn gpr_offset(n: u8) -> u32 {
+        (core::mem::offset_of!(Self, gpr) + 8 * n as usize) as u32
+    }
+
     /// State after power-on or INIT-less reset (Intel SDM vol. 3, table 10-1).
     pub fn reset(&mut self) {
         *self = Self::power_on();
@@ -435,6 +446,9 @@ impl CpuState {
             ymm_high: [[0; 2]; 16],
             xcr0: 1,
             pkru: 0,
+            lazy: crate::jit::Lazy::default(),
+            redo: 0,
+            scratch: [0; 4],
         };
         state.set_gpr(reg::RDX, 0x0002_06a7);
         state.set_arith(0);

@@ -13,6 +13,11 @@ pub const VCPU_STATE_SIZE: u32 = 16 << 10;
 /// two guest pages with the same index lie a multiple of 4 GiB apart, so a stale match cannot land inside the arena.
 pub const TLB_ENTRIES: usize = 1 << 20;
 
+/// Entries, of 16 bytes, of a processor's table of compiled code by linear address.
+pub const JUMP_ENTRIES: u32 = 4096;
+
+const JUMP_BYTES: u32 = JUMP_ENTRIES * 16;
+
 const TLB_BYTES: u32 = (TLB_ENTRIES * 8) as u32;
 
 /// Which of a processor's four tables.
@@ -38,6 +43,8 @@ pub struct Layout {
     pub vcpus: u32,
     /// TLBs of processor 0, in the order of [`TlbKind`]; the others follow.
     pub tlbs: u32,
+    /// Jump table of processor 0; the others follow.
+    pub jumps: u32,
     /// A `u64` per page of RAM and ROM: bit *n* is set while bytes `64n..64n+64` of the page hold decoded code.
     pub code_map: u32,
     /// A `u32` per page of RAM and ROM, bumped when code in it is overwritten.
@@ -58,13 +65,15 @@ impl Layout {
         let guard = align_up(u64::from(start));
         let vcpus_at = guard + PAGE_SIZE;
         let tlbs = vcpus_at + u64::from(VCPU_STATE_SIZE) * u64::from(vcpus);
-        let code_map = tlbs + u64::from(TLB_BYTES) * 4 * u64::from(vcpus);
+        let jumps = tlbs + u64::from(TLB_BYTES) * 4 * u64::from(vcpus);
+        let code_map = jumps + u64::from(JUMP_BYTES) * u64::from(vcpus);
         let page_versions = align_up(code_map + pages * 8);
         let ram_at = align_up(page_versions + pages * 4);
         Self {
             guard: guard as u32,
             vcpus: vcpus_at as u32,
             tlbs: tlbs as u32,
+            jumps: jumps as u32,
             code_map: code_map as u32,
             page_versions: page_versions as u32,
             ram: ram_at as u32,
@@ -77,6 +86,11 @@ impl Layout {
     #[inline]
     pub fn tlb(&self, vcpu: u32, kind: TlbKind) -> u32 {
         self.tlbs + (vcpu * 4 + kind as u32) * TLB_BYTES
+    }
+
+    /// The offset of one processor's jump table.
+    pub fn jumps(&self, vcpu: u32) -> u32 {
+        self.jumps + vcpu * JUMP_BYTES
     }
 
     /// The offset of one processor's state block.

@@ -21,7 +21,7 @@ compile_error!("Aero shares guest memory with the host byte for byte and needs a
 mod arena;
 mod guest;
 
-pub use arena::{ArenaPtr, Layout, TLB_ENTRIES, TlbKind, VCPU_STATE_SIZE};
+pub use arena::{ArenaPtr, JUMP_ENTRIES, Layout, TLB_ENTRIES, TlbKind, VCPU_STATE_SIZE};
 pub use guest::{
     AllocError, BANK_SIZE, BANKED, Bank, GuestMemory, LOW_RAM_END, MAX_RAM, MAX_ROM, Unmapped, VGA_WINDOW,
     granules,

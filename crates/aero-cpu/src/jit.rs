@@ -1,0 +1,190 @@
+//! What the processor and compiled code agree on.
+//!
+//! A *region* of guest code, compiled, is a WebAssembly function `(ctx: i32, depth: i32) -> i32`. It finds the guest's
+//! state in [`CpuState`] and memory through the TLB's tables, at arena offsets that it was compiled with. While it runs,
+//! guest registers live in its locals; whenever it returns, calls another region, or asks for help, what the callee may
+//! look at has been written back. It returns a [`Status`].
+//!
+//! Compiled code never raises an exception and never touches a device. What it cannot do it leaves, with everything as it
+//! was before the guest instruction under way ([`Status::Redo`]), and the interpreter runs that instruction.
+//!
+//! Regions find each other through the *jump table*, [`JUMP_ENTRIES`] entries of [`JumpEntry`] in the arena. The run loop
+//! fills it; whatever changes where code lies empties it.
+
+use crate::state::{CpuState, Flags};
+
+/// What the arithmetic flags follow from. Kinds of operations on 1, 2, 4 and 8 bytes are four in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[repr(transparent)]
+pub struct FlagKind(pub u32);
+
+impl FlagKind {
+    /// [`CpuState::flags`] has them.
+    pub const MEMORY: Self = Self(0);
+    /// `a + b`, by size.
+    pub const ADD: Self = Self(4);
+    /// `a - b`, by size.
+    pub const SUB: Self = Self(8);
+    /// The result `a` of a logic operation, by size.
+    pub const LOGIC: Self = Self(12);
+    /// The result `a` of an increment, by size. CF is told apart.
+    pub const INC: Self = Self(16);
+    /// The result `a` of a decrement, by size. CF is told apart.
+    pub const DEC: Self = Self(20);
+    /// [`Flags`]: `a` is the result, sign-extended, and `b` the other word.
+    pub const WORDS: Self = Self(24);
+    /// For CF alone: bit 0 of `a`.
+    pub const BIT: Self = Self(28);
+    /// For CF alone: it follows from what the other flags follow from.
+    pub const SAME: Self = Self(0);
+
+    /// This operation on `size` bytes.
+    pub const fn sized(self, size: u8) -> Self {
+        Self(self.0 + size.trailing_zeros())
+    }
+
+    /// The operation, without its size.
+    pub const fn operation(self) -> Self {
+        Self(self.0 & !3)
+    }
+
+    /// Bytes of the operands.
+    pub const fn size(self) -> u8 {
+        1 << (self.0 & 3)
+    }
+}
+
+/// Arithmetic flags that compiled code has left undone. Kind [`FlagKind::MEMORY`] means that [`CpuState::flags`] is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Lazy {
+    /// What the flags follow from.
+    pub kind: FlagKind,
+    /// What CF follows from, or [`FlagKind::SAME`].
+    pub carry_kind: FlagKind,
+    /// First operand, zero-extended from its size (`WORDS`: sign-extended).
+    pub a: u64,
+    /// Second operand.
+    pub b: u64,
+    /// CF's first operand.
+    pub carry_a: u64,
+    /// CF's second operand.
+    pub carry_b: u64,
+}
+
+/// Why a region returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Status {
+    /// The guest returned from a function; RIP is where.
+    Returned = 0,
+    /// Go on at RIP.
+    Goto = 1,
+    /// The interpreter must run at least the instruction at RIP before compiled code may go on.
+    Redo = 2,
+    /// An interpreted instruction ended it: [`crate::vcpu::Vcpu`] knows how.
+    Stopped = 3,
+}
+
+/// Entries of the jump table.
+pub const JUMP_ENTRIES: u32 = aero_mem::JUMP_ENTRIES;
+
+/// Guest calls that may be nested in calls of compiled code. A region's frame takes some hundred bytes of the engine's
+/// stack, of which the smallest has half a megabyte.
+pub const MAX_DEPTH: u32 = 200;
+
+/// An entry of the jump table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct JumpEntry {
+    /// [`jump_tag`] of the region's head.
+    pub tag: u64,
+    /// The region's place in the function table.
+    pub function: u32,
+    /// Nothing.
+    pub reserved: u32,
+}
+
+impl JumpEntry {
+    /// Matches nothing.
+    pub const EMPTY: Self = Self { tag: u64::MAX, function: 0, reserved: 0 };
+}
+
+/// What the entry of a region at linear address `la` is tagged with: the address's 48 bits, and above them the mode.
+#[inline(always)]
+pub fn jump_tag(la: u64, mode_key: u64) -> u64 {
+    la & 0xffff_ffff_ffff | mode_key << 48
+}
+
+/// The entry of linear address `la`.
+#[inline(always)]
+pub fn jump_slot(la: u64) -> u32 {
+    (la ^ la >> 12) as u32 & (JUMP_ENTRIES - 1)
+}
+
+impl Lazy {
+    /// The flags, given those in [`CpuState::flags`].
+    pub fn resolve(&self, stored: Flags) -> Flags {
+        let flags = resolve(self.kind, self.a, self.b, stored);
+        match self.carry_kind {
+            FlagKind::SAME => flags,
+            kind => flags.with_cf(resolve(kind, self.carry_a, self.carry_b, stored).cf()),
+        }
+    }
+}
+
+fn resolve(kind: FlagKind, a: u64, b: u64, stored: Flags) -> Flags {
+    match kind.size() {
+        1 => resolve_sized::<u8>(kind, a, b, stored),
+        2 => resolve_sized::<u16>(kind, a, b, stored),
+        4 => resolve_sized::<u32>(kind, a, b, stored),
+        _ => resolve_sized::<u64>(kind, a, b, stored),
+    }
+}
+
+fn resolve_sized<T: crate::word::Word>(kind: FlagKind, a: u64, b: u64, stored: Flags) -> Flags {
+    let (x, y) = (T::trunc(a), T::trunc(b));
+    match kind.operation() {
+        FlagKind::ADD => Flags::of_add(x, y, T::trunc(a.wrapping_add(b))),
+        FlagKind::SUB => Flags::of_sub(x, y, T::trunc(a.wrapping_sub(b))),
+        FlagKind::LOGIC => Flags::of_logic(x),
+        FlagKind::INC => Flags::of_add(T::trunc(a.wrapping_sub(1)), T::trunc(1), x).with_cf(stored.cf()),
+        FlagKind::DEC => Flags::of_sub(T::trunc(a.wrapping_add(1)), T::trunc(1), x).with_cf(stored.cf()),
+        FlagKind::WORDS => Flags { result: a, aux: b as u32 },
+        FlagKind::BIT => stored.with_cf(a & 1 != 0),
+        _ => stored,
+    }
+}
+
+impl CpuState {
+    /// Works out the arithmetic flags that compiled code left undone.
+    pub fn settle_flags(&mut self) {
+        self.flags = self.lazy.resolve(self.flags);
+        self.lazy = Lazy::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn increment_keeps_the_carry_that_is_told_apart() {
+        let lazy = Lazy {
+            kind: FlagKind::INC.sized(4),
+            carry_kind: FlagKind::SUB.sized(4),
+            a: 0x8000_0000,
+            b: 0,
+            carry_a: 1,
+            carry_b: 2,
+        };
+        let flags = lazy.resolve(Flags::default());
+        assert!(flags.cf() && flags.of() && flags.sf() && flags.af() && !flags.zf());
+    }
+
+    #[test]
+    fn every_size_has_its_kind() {
+        assert_eq!([1, 2, 4, 8].map(|n| FlagKind::SUB.sized(n).size()), [1, 2, 4, 8]);
+        assert_eq!(FlagKind::SUB.sized(8).operation(), FlagKind::SUB);
+    }
+}

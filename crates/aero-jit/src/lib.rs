@@ -1,0 +1,17 @@
+//! The translator: guest code that runs often becomes WebAssembly.
+//!
+//! ```text
+//! Source ── region ──► blocks of instructions ── translate ──► Region ── passes ──► Region ── emit ──► function
+//! ```
+//!
+//! [`compile()`] is the whole way, a pass a line. It is a function of plain data ([`job`]): it runs on any thread or worker.
+//! [`cache`] decides what is compiled and keeps what was; [`host`] is where the result runs.
+
+pub mod compile;
+pub mod host;
+pub mod ir;
+pub mod job;
+pub mod region;
+pub mod simd;
+
+pub use compile::compile;
