@@ -8,6 +8,7 @@
 //! [`cache`] decides what is compiled and keeps what was; [`host`] is where the result runs.
 
 pub mod compile;
+pub mod flags;
 pub mod host;
 pub mod ir;
 pub mod job;
