@@ -7,12 +7,13 @@
 #![allow(unsafe_code, reason = "the fast path reads and writes RAM at arena offsets that TLB entries give")]
 
 use crate::exception::Vector;
+use crate::jit::CodePage;
 use crate::mmu::{self, Access, Kind, Page, Who};
 use crate::state::{cr0, eflags};
 use crate::tlb::{MISS, index};
 use crate::vcpu::{Stop, Vcpu};
 use crate::word::Word;
-use aero_mem::Gpa;
+use aero_mem::{Gpa, granules};
 
 /// Where an address leads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,6 +188,80 @@ impl Vcpu<'_> {
             Some(at) => Place::Ram(at | (la & 0xfff) as u32),
             None => Place::Device(self.mem.gated(Gpa(page.base)).0 | la & 0xfff),
         })
+    }
+
+    /// Where instruction bytes at `la` lie, if nothing has to be changed to find out.
+    pub(crate) fn peek_fetch(&mut self, la: u64) -> Option<CodePage> {
+        let who = if self.st.cpl == 3 { Who::User } else { Who::Supervisor };
+        let page = mmu::peek(self.st, self.core.config.model.features, self.mem, la, who)?;
+        let at = self.ram_of(&page)?;
+        self.tlb.note_compiled(la, page.size);
+        Some(CodePage { at, global: page.global })
+    }
+
+    /// [`Vcpu::load`] for compiled code: `None`, and nothing has happened, if the interpreter must look at it.
+    pub(crate) fn load_quietly(&mut self, la: u64, len: u32) -> Option<u64> {
+        let (first, second) = self.quiet(la, len, false)?;
+        let Some(second) = second else { return Some(self.read_place(Place::Ram(first), len)) };
+        let head = 0x1000 - (la & 0xfff) as u32;
+        let low = self.read_pieces(Place::Ram(first), head);
+        Some(low | self.read_pieces(Place::Ram(second), len - head) << (8 * head))
+    }
+
+    /// The same of 16 bytes, low half first.
+    pub(crate) fn load16_quietly(&mut self, la: u64) -> Option<[u64; 2]> {
+        self.quiet(la, 16, false)?;
+        Some([self.load_quietly(la, 8)?, self.load_quietly(la.wrapping_add(8), 8)?])
+    }
+
+    /// [`Vcpu::store`] for compiled code, as [`Vcpu::load_quietly`] is to loads.
+    pub(crate) fn store_quietly(&mut self, la: u64, len: u32, value: u64) -> Option<()> {
+        let (first, second) = self.quiet(la, len, true)?;
+        let Some(second) = second else {
+            self.write_place(Place::Ram(first), len, value);
+            return Some(());
+        };
+        let head = 0x1000 - (la & 0xfff) as u32;
+        self.write_pieces(Place::Ram(first), head, value);
+        self.write_pieces(Place::Ram(second), len - head, value >> (8 * head));
+        Some(())
+    }
+
+    /// The same of 16 bytes, all or nothing.
+    pub(crate) fn store16_quietly(&mut self, la: u64, value: [u64; 2]) -> Option<()> {
+        self.quiet(la, 16, true)?;
+        self.store_quietly(la, 8, value[0])?;
+        self.store_quietly(la.wrapping_add(8), 8, value[1])
+    }
+
+    /// The arena offset of `len` bytes within one page that may be read and written.
+    pub(crate) fn place_quietly(&mut self, la: u64, len: u32) -> Option<u32> {
+        let (at, second) = self.quiet(la, len, true)?;
+        second.is_none().then_some(at)
+    }
+
+    /// Where in RAM an access goes that nobody has to look at: no fault, device, breakpoint or code is in its way.
+    /// Second is where the bytes go that lie on the next page. The walks have been made then, as the access would.
+    fn quiet(&mut self, la: u64, len: u32, write: bool) -> Option<(u32, Option<u32>)> {
+        let misaligned = la & u64::from(len - 1) != 0;
+        if self.check_canonical(la, len).is_err() || misaligned && self.alignment_checked() {
+            return None;
+        }
+        let head = len.min(0x1000 - (la & 0xfff) as u32);
+        let first = self.quiet_piece(la, head, write)?;
+        let rest = len - head;
+        let second =
+            if rest == 0 { None } else { Some(self.quiet_piece(self.next_page(la), rest, write)?) };
+        (!self.attention).then_some((first, second))
+    }
+
+    fn quiet_piece(&mut self, la: u64, len: u32, write: bool) -> Option<u32> {
+        if self.core.watch.watches_page(la) {
+            return None;
+        }
+        let Ok(Place::Ram(at)) = self.translate(la, write, Who::at(self.st.cpl)) else { return None };
+        let code = write && self.mem.code_map(self.mem.page_of(at)) & granules(at & 0xfff, len) != 0;
+        (!code).then_some(at)
     }
 
     /// Copies instruction bytes, within one page, from wherever they lie.

@@ -87,6 +87,8 @@ struct Entry {
 /// The cache.
 pub struct BlockCache {
     ops: Vec<Op>,
+    /// Beside each block's first op: how often it was dispatched, as a translator counts.
+    heat: Vec<i32>,
     by_place: FxHashMap<u64, Entry>,
     by_page: FxHashMap<u32, Vec<u64>>,
     jump: Box<[JumpEntry; JUMP_ENTRIES]>,
@@ -97,6 +99,7 @@ impl Default for BlockCache {
     fn default() -> Self {
         Self {
             ops: vec![UNCACHED],
+            heat: vec![0],
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
             jump: Box::new([NO_ENTRY; JUMP_ENTRIES]),
@@ -121,6 +124,12 @@ impl BlockCache {
     #[inline(always)]
     pub fn ops(&self, block: Block) -> &[Op] {
         &self.ops[block.start as usize..][..usize::from(block.len)]
+    }
+
+    /// How often a block was dispatched.
+    #[inline]
+    pub fn heat_of(&mut self, block: Block) -> &mut i32 {
+        &mut self.heat[block.start as usize]
     }
 
     /// The block at linear address `la`, decoded if need be.
@@ -204,7 +213,7 @@ impl BlockCache {
     /// Decodes the block at arena offset `at`; `None` if its first instruction ends outside RAM.
     fn decode(&mut self, v: &mut Vcpu<'_>, la: u64, at: u32, key: u64) -> Result<Option<Entry>, Stop> {
         if self.ops.len() + MAX_BLOCK > MAX_OPS {
-            self.clear(v.mem);
+            self.clear();
         }
         v.core.counters.blocks_decoded += 1;
         let features = v.core.config.model.features;
@@ -239,6 +248,7 @@ impl BlockCache {
                 break;
             }
         }
+        self.heat.resize(self.ops.len(), 0);
         let block = Block { start: start as u32, len: (self.ops.len() - start) as u16 };
         let entry = Entry { block, second: second.filter(|_| end > in_page) };
         self.by_place.insert(key, entry);
@@ -266,9 +276,8 @@ impl BlockCache {
     }
 
     /// Drops the blocks of pages whose code was overwritten.
-    pub fn drop_modified(&mut self, mem: &mut GuestMemory) -> u64 {
-        let pages = mem.take_modified_code();
-        for page in &pages {
+    pub fn drop_modified(&mut self, pages: &[u32]) {
+        for page in pages {
             for key in self.by_page.remove(page).unwrap_or_default() {
                 if let Some(entry) = self.by_place.remove(&key) {
                     let first = &mut self.ops[entry.block.start as usize];
@@ -276,14 +285,13 @@ impl BlockCache {
                 }
             }
         }
-        pages.len() as u64
     }
 
-    /// Forgets everything.
-    pub fn clear(&mut self, mem: &mut GuestMemory) {
-        for page in self.by_page.drain().map(|(page, _)| page) {
-            mem.set_code_map(page, 0);
-        }
+    /// Forgets everything. The code map keeps its bits, which compiled regions may need: where they are too many, the
+    /// first write to the page clears them.
+    pub fn clear(&mut self) {
+        self.by_page.clear();
+        self.heat.truncate(1);
         self.by_place.clear();
         self.ops.truncate(1);
         self.jump.fill(NO_ENTRY);
@@ -296,7 +304,7 @@ fn place_key(at: u32, mode: Mode) -> u64 {
 }
 
 /// Whether a 32-bit displacement from 64-bit code at `la` can reach the non-canonical hole.
-fn near_the_hole(v: &Vcpu<'_>, la: u64) -> bool {
+pub(crate) fn near_the_hole(v: &Vcpu<'_>, la: u64) -> bool {
     const REACH: u64 = (1 << 31) + 0x1_0000;
     let canonical = crate::access::is_canonical;
     v.mode.code == aero_x86::CodeSize::B64

@@ -6,6 +6,7 @@ use crate::block::{BlockCache, jump_key};
 use crate::debug::{Watch, debugctl, dr6};
 use crate::exception::{Exception, Vector};
 use crate::hot::{self, Left};
+use crate::jit::{Answer, Jumps, LONGEST_WAY, Regions, Status, Translator};
 use crate::lapic::LocalApic;
 use crate::op::random::Generator;
 use crate::op::{Flat32, Flat64, Op};
@@ -34,6 +35,8 @@ pub struct Cpu {
     pub core: Core,
     tlb: Tlb,
     cache: BlockCache,
+    regions: Regions,
+    translator: Option<Box<dyn Translator>>,
 }
 
 impl Cpu {
@@ -60,7 +63,8 @@ impl Cpu {
             unknown_msrs: Default::default(),
             counters: Counters::default(),
         };
-        let mut cpu = Self { core, tlb: Tlb::new(mem, id.into()), cache: BlockCache::default() };
+        let (tlb, cache) = (Tlb::new(mem, id.into()), BlockCache::default());
+        let mut cpu = Self { core, tlb, cache, regions: Regions::default(), translator: None };
         cpu.reset(mem);
         cpu
     }
@@ -68,7 +72,12 @@ impl Cpu {
     /// Power-on state; the instruction count goes on.
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
-        self.cache.clear(mem);
+        self.cache.clear();
+        self.regions = Regions::default();
+        self.regions.jumps.wipe(Jumps::of(mem, self.core.id.into()));
+        if let Some(translator) = &mut self.translator {
+            translator.reset(mem);
+        }
         self.core.lapic = LocalApic::new(self.core.id, self.core.config.model.features);
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
@@ -84,6 +93,16 @@ impl Cpu {
         self.core.hyperv = Default::default();
         // SAFETY: the state block lies in the arena, is reserved for this processor, and is plain data.
         unsafe { self.place(mem).write(CpuState::power_on()) }
+    }
+
+    /// From now on code that is run often is compiled.
+    pub fn set_translator(&mut self, translator: Box<dyn Translator>) {
+        self.translator = Some(translator);
+    }
+
+    /// What compiles code.
+    pub fn translator(&self) -> Option<&dyn Translator> {
+        self.translator.as_deref()
     }
 
     fn place(&self, mem: &GuestMemory) -> *mut CpuState {
@@ -134,13 +153,17 @@ impl Cpu {
             mode_key: 0,
             st,
             tlb: &mut self.tlb,
+            regions: &mut self.regions,
             core: &mut self.core,
             mem,
             bus,
         };
         v.update_mode();
         v.update_watch();
-        let exit = run_loop(&mut v, &mut self.cache);
+        if let Some(translator) = &mut self.translator {
+            translator.poll(&mut v);
+        }
+        let exit = run_loop(&mut v, &mut self.cache, &mut self.translator);
         v.core.retired = v.retired();
         exit
     }
@@ -158,14 +181,23 @@ enum Next {
     Look,
 }
 
-fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
+/// Dispatches of a hot block without a region before the translator is asked again.
+const ASK_AGAIN_SOON: i32 = 32;
+
+/// The same when it has said that there will be none for now.
+const ASK_AGAIN_LATE: i32 = 4096;
+
+/// What compiles, if anything.
+type Slot = Option<Box<dyn Translator>>;
+
+fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> Exit {
     loop {
-        let next = if v.attention { service(v, cache) } else { Next::Block };
+        let next = if v.attention { service(v, cache, translator) } else { Next::Block };
         if v.st.budget <= 0 && !matches!(next, Next::Exit(_)) {
             return Exit::Budget;
         }
         let done = match next {
-            Next::Block => dispatch(v, cache),
+            Next::Block => dispatch(v, cache, translator),
             Next::Step => step(v, cache),
             Next::Look => continue,
             Next::Exit(exit) => return exit,
@@ -199,13 +231,18 @@ fn run_loop(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Exit {
 /// Everything that may come between two blocks.
 #[cold]
 #[inline(never)]
-fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Next {
+fn service(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> Next {
     v.attention = false;
     if v.tlb.map_is_stale(v.mem) {
         v.tlb.map_changed(v.mem);
     }
     if v.mem.code_was_modified() {
-        v.core.counters.code_invalidations += cache.drop_modified(v.mem);
+        let pages = v.mem.take_modified_code();
+        v.core.counters.code_invalidations += pages.len() as u64;
+        cache.drop_modified(&pages);
+        if let Some(translator) = translator {
+            translator.drop_modified(v, &pages);
+        }
     }
     if v.bus.needs_attention() || v.timer_came_nearer() {
         return Next::Exit(Exit::Attention);
@@ -258,11 +295,17 @@ fn fetch_address(v: &Vcpu<'_>) -> u64 {
     v.st.segments[usize::from(seg::CS)].base.wrapping_add(v.st.rip) & 0xffff_ffff
 }
 
-/// Finds and runs the block at RIP, again and again while it branches to itself.
+/// Finds and runs what is at RIP: a compiled region, or a block, which is run again and again while it branches to
+/// itself.
 #[inline(always)]
-fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
+fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> Result<(), Stop> {
     if !v.mode.flat {
         return dispatch_limited(v, cache);
+    }
+    if let Some(translator) = translator
+        && let Some(done) = run_compiled(v, cache, translator.as_mut())
+    {
+        return done;
     }
     let block = cache.block_at(v, v.st.rip)?;
     let (all, key) = (cache.ops(block), jump_key(v));
@@ -275,10 +318,93 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache) -> Result<(), Stop> {
         };
         finish(v, ops, rip, left)?;
         let again = v.st.rip == rip && !v.attention && v.st.budget > 0;
-        if !again || jump_key(v) != key || !block.lasts() {
+        // With a translator each round counts, and may be the last that is interpreted.
+        if !again || translator.is_some() || jump_key(v) != key || !block.lasts() {
             return Ok(());
         }
     }
+}
+
+/// Runs the region at RIP. `None` if there is none, or if it left an instruction to the interpreter.
+#[inline(never)]
+fn run_compiled(
+    v: &mut Vcpu<'_>,
+    cache: &mut BlockCache,
+    translator: &mut dyn Translator,
+) -> Option<Result<(), Stop>> {
+    let table = v.jumps();
+    if v.regions.jumps.is_stale(v.tlb) {
+        v.regions.jumps.renew(table, v.tlb);
+    }
+    let slot = match v.regions.jumps.lookup(table, v.st.rip, v.mode_key) {
+        Some(slot) => slot,
+        None => match count(v, cache, translator) {
+            Ok(found) => found?,
+            Err(stop) => return Some(Err(stop)),
+        },
+    };
+    v.regions.key = jump_key(v);
+    let status = translator.run(v, slot);
+    v.st.settle_flags();
+    match status {
+        Status::Returned | Status::Goto => Some(Ok(())),
+        Status::Stopped => Some(core::mem::replace(&mut v.regions.ended, Ok(()))),
+        Status::Redo => {
+            v.st.redo = 0;
+            // What waits comes before the instruction. Otherwise the interpreter runs it next, whatever is at RIP, so
+            // that a region which leaves at once does not run again and again.
+            v.attention.then_some(Ok(()))
+        }
+    }
+}
+
+/// Counts a dispatch of the block at RIP. When it is hot: the function slot of its region, if there is one.
+fn count(
+    v: &mut Vcpu<'_>,
+    cache: &mut BlockCache,
+    translator: &mut dyn Translator,
+) -> Result<Option<u32>, Stop> {
+    let la = v.st.rip;
+    let block = cache.block_at(v, la)?;
+    let limit = translator.threshold().min(i32::MAX as u32) as i32;
+    let heat = cache.heat_of(block);
+    *heat += 1;
+    if *heat < limit || !block.lasts() {
+        return Ok(None);
+    }
+    let answer = translator.hot(v, la);
+    *cache.heat_of(block) = match answer {
+        Answer::Run(_) => limit - 1,
+        Answer::Later => limit - ASK_AGAIN_SOON,
+        Answer::Never => limit - ASK_AGAIN_LATE,
+    };
+    let Answer::Run(found) = answer else { return Ok(None) };
+    let (table, key) = (v.jumps(), v.mode_key);
+    v.regions.jumps.fill(table, la, key, found.slot, found.global);
+    Ok(Some(found.slot))
+}
+
+/// Runs an instruction that compiled code leaves to the interpreter. Returns whether that ends the region, as
+/// `Regions::ended` then says.
+pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool {
+    v.st.settle_flags();
+    let Some(op) = v.regions.op(slot, number) else {
+        // No such instruction: whatever is at RIP is interpreted from its bytes.
+        v.regions.ended = Ok(());
+        v.attention = true;
+        return true;
+    };
+    let next = v.next_rip(&op);
+    let (budget, controls) = (v.st.budget, (v.st.cr0, v.st.cr4));
+    let done = execute(v, core::slice::from_ref(&op));
+    // Code may lie elsewhere now, or mean something else. A repeat is charged for its rounds too.
+    let same = jump_key(v) == v.regions.key && (v.st.cr0, v.st.cr4) == controls;
+    let covered = v.st.budget == budget - 1 || v.st.budget >= i64::from(LONGEST_WAY);
+    let goes_on = done.is_ok() && !v.attention && v.st.rip == next && same && covered;
+    if !goes_on {
+        v.regions.ended = done;
+    }
+    !goes_on
 }
 
 /// As [`dispatch`], for code in a segment with a limit.

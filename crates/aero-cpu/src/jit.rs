@@ -10,6 +10,29 @@
 //!
 //! Regions find each other through the *jump table*, [`JUMP_ENTRIES`] entries of [`JumpEntry`] in the arena. The run loop
 //! fills it; whatever changes where code lies empties it.
+//!
+//! | here | what |
+//! |---|---|
+//! | [`load`] and its kin | the functions that compiled code calls |
+//! | [`Translator`] | what makes, keeps and runs compiled code, as the run loop sees it |
+//! | [`Regions`] | what the processor keeps beside compiled code: the jump table's bookkeeping, instructions to interpret |
+//!
+//! [`Translator`]'s side finds its way around the running processor by the methods of [`Vcpu`] in `jit/place.rs`.
+//!
+//! [`Vcpu`]: crate::vcpu::Vcpu
+
+mod helpers;
+mod jumps;
+mod place;
+mod regions;
+mod translator;
+
+pub(crate) use jumps::Jumps;
+
+pub use helpers::{exec, load, load16, place, settle, store, store16};
+pub use place::CodePage;
+pub use regions::Regions;
+pub use translator::{Answer, Found, Tally, Translator};
 
 use crate::op::muldiv;
 use crate::op::shift::{Sar, Shift, Shl, Shr};
@@ -107,6 +130,10 @@ pub const JUMP_ENTRIES: u32 = aero_mem::JUMP_ENTRIES;
 /// stack, of which the smallest has half a megabyte.
 pub const MAX_DEPTH: u32 = 200;
 
+/// Instructions on the longest way of a region from one look at the budget to the next. A repeat that the interpreter
+/// runs in between may use the budget up, and leaves less than this only by ending the region.
+pub const LONGEST_WAY: u32 = 1024;
+
 /// An entry of the jump table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -179,6 +206,9 @@ fn resolve_sized<T: crate::word::Word>(kind: FlagKind, a: u64, b: u64, stored: F
 impl CpuState {
     /// Works out the arithmetic flags that compiled code left undone.
     pub fn settle_flags(&mut self) {
+        if self.lazy.kind == FlagKind::MEMORY && self.lazy.carry_kind == FlagKind::SAME {
+            return;
+        }
         self.flags = self.lazy.resolve(self.flags);
         self.lazy = Lazy::default();
     }

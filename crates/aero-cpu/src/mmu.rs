@@ -176,18 +176,16 @@ pub fn walk(
         let base = la & 0xffff_f000;
         return Ok(Page { base, writable: true, global: false, size: 0x1000, lasting: true, key: None });
     }
-    let walk = Walk { st, features, la, access };
-    if st.cr4 & cr4::PAE == 0 {
-        return walk.down(mem, st.cr3 & 0xffff_f000, &LEVELS_32);
+    Walk { st, features, la, access, marks: true }.begin(mem)
+}
+
+/// What [`walk`] of a fetch would find, if all accessed bits on the way are set. Sets none.
+pub fn peek(st: &CpuState, features: Features, mem: &mut GuestMemory, la: u64, who: Who) -> Option<Page> {
+    let access = Access { who, kind: Kind::Fetch };
+    if st.cr0 & cr0::PG == 0 {
+        return walk(st, features, mem, la, access).ok();
     }
-    if st.long_mode() {
-        return walk.down(mem, st.cr3 & ADDRESS, &LEVELS_4);
-    }
-    let top = st.pdpte[(la >> 30 & 3) as usize];
-    if top & entry::PRESENT == 0 {
-        return Err(walk.fault(0));
-    }
-    walk.down(mem, top & ADDRESS, &LEVELS_4[2..])
+    Walk { st, features, la, access, marks: false }.begin(mem).ok()
 }
 
 /// A walk under way.
@@ -196,9 +194,26 @@ struct Walk<'a> {
     features: Features,
     la: u64,
     access: Access,
+    /// Sets accessed and dirty bits; otherwise ends where one would have to be.
+    marks: bool,
 }
 
 impl Walk<'_> {
+    fn begin(&self, mem: &mut GuestMemory) -> Result<Page, PageFault> {
+        let st = self.st;
+        if st.cr4 & cr4::PAE == 0 {
+            return self.down(mem, st.cr3 & 0xffff_f000, &LEVELS_32);
+        }
+        if st.long_mode() {
+            return self.down(mem, st.cr3 & ADDRESS, &LEVELS_4);
+        }
+        let top = st.pdpte[(self.la >> 30 & 3) as usize];
+        if top & entry::PRESENT == 0 {
+            return Err(self.fault(0));
+        }
+        self.down(mem, top & ADDRESS, &LEVELS_4[2..])
+    }
+
     fn down(&self, mem: &mut GuestMemory, top: u64, levels: &[Level]) -> Result<Page, PageFault> {
         let (mut table, mut rights) = (top, Rights::ALL);
         for (n, level) in levels.iter().enumerate() {
@@ -216,7 +231,7 @@ impl Walk<'_> {
             if leaf {
                 return self.leaf(mem, at, e, level, rights);
             }
-            mark(mem, at, e, e | entry::ACCESSED, level.entry);
+            self.mark(mem, at, e, e | entry::ACCESSED, level.entry)?;
             table = e & ADDRESS;
         }
         unreachable!("the last level is a leaf")
@@ -243,7 +258,7 @@ impl Walk<'_> {
             return Err(self.fault(fault::PRESENT | key));
         }
         let now = e | entry::ACCESSED | if write { entry::DIRTY } else { 0 };
-        mark(mem, at, e, now, level.entry);
+        self.mark(mem, at, e, now, level.entry)?;
         Ok(Page {
             base: leaf_base(e, level) | self.la & ((1 << level.shift) - 1) & !0xfff,
             writable: may_write && !(no_write && binding) && now & entry::DIRTY != 0,
@@ -252,6 +267,18 @@ impl Walk<'_> {
             lasting: !(rights.user && !user && self.st.cr4 & cr4::SMAP != 0),
             key,
         })
+    }
+
+    fn mark(&self, mem: &mut GuestMemory, at: Gpa, old: u64, new: u64, bytes: u64) -> Result<(), PageFault> {
+        if old == new {
+            return Ok(());
+        }
+        if !self.marks {
+            return Err(self.fault(0));
+        }
+        // Only the low byte changes, and the entry was just read from RAM.
+        let _ = mem.write(at, &new.to_le_bytes()[..bytes as usize]);
+        Ok(())
     }
 
     /// What user and supervisor may do with each other's pages, and no-execute.
@@ -342,13 +369,6 @@ fn read_entry(mem: &GuestMemory, at: Gpa, bytes: u64) -> u64 {
         mem.read_array(at).map_or(0, |b| u64::from(u32::from_le_bytes(b)))
     } else {
         mem.read_array(at).map_or(0, u64::from_le_bytes)
-    }
-}
-
-fn mark(mem: &mut GuestMemory, at: Gpa, old: u64, new: u64, bytes: u64) {
-    if old != new {
-        // Only the low byte changes, and the entry was just read from RAM.
-        let _ = mem.write(at, &new.to_le_bytes()[..bytes as usize]);
     }
 }
 

@@ -47,10 +47,14 @@ pub struct Tlb {
     huge: FxHashSet<u64>,
     /// Pages that code was fetched from in this generation, hashed: INVLPG of any other leaves the generation alone.
     fetched: [u64; FETCHED_WORDS],
+    /// Pages that compiled code may be entered from, hashed. A CR3 load leaves global ones in use.
+    compiled: [u64; FETCHED_WORDS],
     /// Keys (of PKRU, of IA32_PKRS) that had a say in what is filled, as bits.
     keys: [u16; 2],
     /// Counts flushes; what was derived from translations is stale when it moved on.
     pub generation: u32,
+    /// Counts those flushes that took global translations too.
+    pub renewals: u32,
     /// Walks made for data accesses.
     pub misses: u64,
     /// The memory's map that the entries were made from.
@@ -69,8 +73,10 @@ impl Tlb {
             large: FxHashSet::default(),
             huge: FxHashSet::default(),
             fetched: [0; FETCHED_WORDS],
+            compiled: [0; FETCHED_WORDS],
             keys: [0; 2],
             generation: 1,
+            renewals: 0,
             misses: 0,
             map_version: mem.map_version(),
         };
@@ -163,7 +169,7 @@ impl Tlb {
         self.large.clear();
         self.huge.clear();
         self.keys = [0; 2];
-        self.begin_generation();
+        self.renew();
     }
 
     /// Whether physical addresses have come to lead elsewhere since the entries were made.
@@ -200,11 +206,13 @@ impl Tlb {
         let region = la & LARGE_REGION;
         if self.large.remove(&region) {
             self.clear_region(region);
-            self.begin_generation();
+            self.renew();
         } else {
             self.clear(la);
             let (word, bit) = fetched_bit(la);
-            if self.fetched[word] & bit != 0 {
+            if self.compiled[word] & bit != 0 {
+                self.renew();
+            } else if self.fetched[word] & bit != 0 {
                 self.begin_generation();
             }
         }
@@ -226,6 +234,13 @@ impl Tlb {
         self.note_size(la, size);
     }
 
+    /// Compiled code has been found at `la` in a page of `size` bytes, and may be entered there without another walk.
+    pub fn note_compiled(&mut self, la: u64, size: u64) {
+        let (word, bit) = fetched_bit(la);
+        self.compiled[word] |= bit;
+        self.note_size(la, size);
+    }
+
     fn note_size(&mut self, la: u64, size: u64) {
         match size {
             0x1000 => {}
@@ -237,6 +252,13 @@ impl Tlb {
     fn begin_generation(&mut self) {
         self.fetched = [0; FETCHED_WORDS];
         self.generation = self.generation.wrapping_add(1);
+    }
+
+    /// Begins a generation that nothing outlasts.
+    fn renew(&mut self) {
+        self.compiled = [0; FETCHED_WORDS];
+        self.renewals = self.renewals.wrapping_add(1);
+        self.begin_generation();
     }
 
     /// Withholds write entries that lead to the RAM page at arena offset `host`: it holds code from now on.

@@ -2,6 +2,7 @@
 
 use crate::debug::Watch;
 use crate::exception::{Exception, Vector};
+use crate::jit::Regions;
 use crate::lapic::LocalApic;
 use crate::op::Op;
 use crate::state::{CpuState, Segment, cr0, seg};
@@ -217,6 +218,7 @@ pub struct Vcpu<'a> {
     /// The mode and whether this is CPL 3, as a number.
     pub(crate) mode_key: u64,
     pub(crate) tlb: &'a mut Tlb,
+    pub(crate) regions: &'a mut Regions,
     pub(crate) core: &'a mut Core,
     pub(crate) mem: &'a mut GuestMemory,
     pub(crate) bus: &'a mut dyn Bus,

@@ -1,0 +1,122 @@
+//! The jump table: which region has its head at a linear address, in the mode of the moment.
+//!
+//! Compiled code reads it when it goes from region to region, the run loop when it dispatches. An entry stands for
+//! walks of the page tables, so it is a translation like those of the TLB and is dropped with them. A CR3 load, of
+//! which a busy system makes thousands a second, takes only the entries whose pages are not global.
+
+#![allow(unsafe_code, reason = "reads and writes table entries at offsets that `Layout` gives")]
+
+use super::{JUMP_ENTRIES, JumpEntry, jump_slot, jump_tag};
+use crate::tlb::Tlb;
+use aero_mem::{ArenaPtr, GuestMemory};
+
+/// Filled entries that are kept account of. One that is filled again counts again.
+const MAX_FILLED: usize = 2 * JUMP_ENTRIES as usize;
+
+/// The table of one processor. Its entries lie in the arena.
+#[derive(Default)]
+pub(crate) struct JumpTable {
+    /// Entries that may not be empty.
+    filled: Vec<Filled>,
+    generation: u32,
+    renewals: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Filled {
+    entry: u32,
+    global: bool,
+}
+
+/// The table's place in the arena.
+#[derive(Clone, Copy)]
+pub(crate) struct Jumps {
+    base: ArenaPtr,
+    at: u64,
+}
+
+impl Jumps {
+    /// The table of processor `vcpu`.
+    pub fn of(mem: &GuestMemory, vcpu: u32) -> Self {
+        Self { base: mem.arena(), at: mem.layout().jumps(vcpu).into() }
+    }
+
+    fn read(self, entry: u32) -> JumpEntry {
+        // SAFETY: the table has an entry of that number, and every bit pattern is an entry.
+        unsafe { self.base.read(self.at + u64::from(entry) * 16) }
+    }
+
+    fn write(self, entry: u32, to: JumpEntry) {
+        // SAFETY: as above.
+        unsafe { self.base.write(self.at + u64::from(entry) * 16, to) }
+    }
+}
+
+impl JumpTable {
+    /// The function slot of the region at `la` in mode `key`.
+    #[inline]
+    pub fn lookup(&self, table: Jumps, la: u64, key: u64) -> Option<u32> {
+        let entry = table.read(jump_slot(la));
+        (entry.tag == jump_tag(la, key)).then_some(entry.function)
+    }
+
+    /// The region in `slot` is at `la` in mode `key`.
+    pub fn fill(&mut self, table: Jumps, la: u64, key: u64, slot: u32, global: bool) {
+        if self.filled.len() >= MAX_FILLED {
+            self.clear(table);
+        }
+        let entry = jump_slot(la);
+        table.write(entry, JumpEntry { tag: jump_tag(la, key), function: slot, reserved: 0 });
+        self.filled.push(Filled { entry, global });
+    }
+
+    /// Whether translations have been dropped since [`JumpTable::renew`].
+    #[inline]
+    pub fn is_stale(&self, tlb: &Tlb) -> bool {
+        self.generation != tlb.generation
+    }
+
+    /// Drops what was dropped from the TLB.
+    #[cold]
+    pub fn renew(&mut self, table: Jumps, tlb: &Tlb) {
+        if self.renewals == tlb.renewals {
+            self.retain(table, |filled, _| filled.global);
+        } else {
+            self.clear(table);
+        }
+        (self.generation, self.renewals) = (tlb.generation, tlb.renewals);
+    }
+
+    /// Drops the entries of regions that are gone.
+    pub fn unlink(&mut self, table: Jumps, slots: &[u32]) {
+        self.retain(table, |_, entry| !slots.contains(&entry.function));
+    }
+
+    /// The function slots that the table names.
+    pub fn slots(&self, table: Jumps) -> impl Iterator<Item = u32> {
+        let full = self.filled.iter().map(move |filled| table.read(filled.entry));
+        full.filter(|entry| *entry != JumpEntry::EMPTY).map(|entry| entry.function)
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self, table: Jumps) {
+        self.retain(table, |_, _| false);
+    }
+
+    /// Empties every entry, for a table that nobody has kept account of.
+    pub fn wipe(&mut self, table: Jumps) {
+        (0..JUMP_ENTRIES).for_each(|entry| table.write(entry, JumpEntry::EMPTY));
+        self.filled.clear();
+    }
+
+    /// An entry that was filled twice, as global and as not, is the later: so it goes if either would.
+    fn retain(&mut self, table: Jumps, keep: impl Fn(Filled, JumpEntry) -> bool) {
+        self.filled.retain(|filled| {
+            let stays = keep(*filled, table.read(filled.entry));
+            if !stays {
+                table.write(filled.entry, JumpEntry::EMPTY);
+            }
+            stays
+        });
+    }
+}
