@@ -13,5 +13,11 @@ pub mod ir;
 pub mod job;
 pub mod region;
 pub mod simd;
+pub mod text;
+pub mod types;
+pub mod verify;
+
+#[cfg(test)]
+mod random;
 
 pub use compile::compile;
