@@ -346,10 +346,17 @@ impl Type {
 impl Region {
     /// The type of a variable's values.
     pub fn type_of(&self, var: Var) -> Type {
-        match var {
-            Var::FlagKind | Var::CarryKind => Type::I32,
-            Var::Xmm(_) => Type::V128,
-            Var::Gpr(_) | Var::FlagA | Var::FlagB | Var::CarryA | Var::CarryB => self.word,
+        var.type_in(self.word)
+    }
+}
+
+impl Var {
+    /// The type of its values in code of this word.
+    pub fn type_in(self, word: Type) -> Type {
+        match self {
+            Self::FlagKind | Self::CarryKind => Type::I32,
+            Self::Xmm(_) => Type::V128,
+            Self::Gpr(_) | Self::FlagA | Self::FlagB | Self::CarryA | Self::CarryB => word,
         }
     }
 }
@@ -425,6 +432,11 @@ impl Inst {
             | Self::Settle
             | Self::Condition(_) => {}
         }
+    }
+
+    /// Whether it makes a value.
+    pub fn makes_value(&self) -> bool {
+        self.is_pure() || matches!(self, Self::Load { .. } | Self::Place { .. })
     }
 
     /// Whether it makes a value and does nothing else.

@@ -14,6 +14,12 @@ pub mod ir;
 pub mod job;
 pub mod region;
 pub mod simd;
+pub mod text;
 pub mod translate;
+pub mod types;
+pub mod verify;
+
+#[cfg(test)]
+mod random;
 
 pub use compile::compile;
