@@ -11,9 +11,11 @@
 //! Time is the worker's `performance.now()`. A panic stops the module for good; its message is kept for
 //! [`take_panic`], so that the page can show it in words.
 
+mod code;
 mod host;
 mod machine;
 mod slice;
 
+pub use code::{Arrival, Engine, Translated, function_table, translate, try_code};
 pub use host::{install, take_panic};
 pub use machine::{Machine, SliceStatus};
