@@ -77,11 +77,13 @@ impl Translator<'_> {
         let mut end = None;
         for (at, insn) in &straight.insns {
             self.at = *at;
+            let before = self.insts.len();
             self.emit(Inst::At { offset: *at, done: self.done });
             let last = straight.next == Next::Branch && straight.insns.last().is_some_and(|(l, _)| l == at);
             if last {
                 end = Some(self.branch(insn));
                 if matches!(end, Some(End::Interpret(_))) {
+                    self.insts.truncate(before);
                     break;
                 }
             } else {
@@ -119,8 +121,8 @@ impl Translator<'_> {
         self.numbers.insert(at, block);
         self.extra.push(Block {
             offset: at,
-            insts: vec![Inst::At { offset: at, done: 0 }, Inst::Rip(at)],
-            end: End::Leave(Value(1)),
+            insts: vec![Inst::Rip(at)],
+            end: End::Leave(Value(0)),
             retires: 0,
         });
         block
