@@ -146,6 +146,18 @@ pub struct JumpEntry {
     pub reserved: u32,
 }
 
+impl Status {
+    /// What a region returned. Any other number is as good as [`Status::Redo`]: that promises nothing.
+    pub fn of(number: u32) -> Self {
+        match number {
+            0 => Self::Returned,
+            1 => Self::Goto,
+            3 => Self::Stopped,
+            _ => Self::Redo,
+        }
+    }
+}
+
 impl JumpEntry {
     /// Matches nothing.
     pub const EMPTY: Self = Self { tag: u64::MAX, function: 0, reserved: 0 };

@@ -83,6 +83,16 @@ impl Mode {
         self.code as u32 | u32::from(self.stack32) << 2 | u32::from(self.flat) << 3
     }
 
+    /// The mode that has this key. Higher bits are nothing of its.
+    pub fn of_key(key: u32) -> Self {
+        let code = match key & 3 {
+            0 => CodeSize::B16,
+            1 => CodeSize::B32,
+            _ => CodeSize::B64,
+        };
+        Self { code, stack32: key & 4 != 0, flat: key & 8 != 0 }
+    }
+
     /// Bytes of the stack pointer.
     pub fn stack_size(self) -> u8 {
         match (self.code, self.stack32) {

@@ -7,6 +7,7 @@
 //! [`compile()`] is the whole way, a pass a line. It is a function of plain data ([`job`]): it runs on any thread or worker.
 //! [`cache`] decides what is compiled and keeps what was; [`host`] is where the result runs.
 
+pub mod cache;
 pub mod compile;
 pub mod flags;
 pub mod host;

@@ -4,9 +4,9 @@
 use super::jumps::Jumps;
 use crate::access::is_canonical;
 use crate::block::near_the_hole;
-use crate::vcpu::Vcpu;
+use crate::vcpu::{Mode, Vcpu};
 use aero_mem::{GuestMemory, granules};
-use aero_x86::CodeSize;
+use aero_x86::{CodeSize, MAX_LEN};
 
 /// A page that code may be fetched from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,11 +67,11 @@ impl Vcpu<'_> {
         }
     }
 
-    /// The region in `slot` was compiled for the mode of now; its instructions that are interpreted begin with these
-    /// bytes.
-    pub fn bind_region(&mut self, slot: u32, interpreted: &[[u8; aero_x86::MAX_LEN]]) {
-        let features = self.core.config.model.features;
-        self.regions.bind(slot, interpreted, self.mode, features);
+    /// The region in `slot` was compiled for the mode with this key; its instructions that are interpreted begin with
+    /// these bytes.
+    pub fn bind_region(&mut self, slot: u32, mode_key: u64, interpreted: &[[u8; MAX_LEN]]) {
+        let (mode, features) = (Mode::of_key(mode_key as u32), self.core.config.model.features);
+        self.regions.bind(slot, interpreted, mode, features);
     }
 
     /// The regions in these slots are gone.
