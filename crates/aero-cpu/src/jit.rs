@@ -34,6 +34,8 @@ pub use place::CodePage;
 pub use regions::Regions;
 pub use translator::{Answer, Found, Tally, Translator};
 
+use crate::op::muldiv;
+use crate::op::shift::{Sar, Shift, Shl, Shr};
 use crate::state::{CpuState, Flags};
 
 /// What the arithmetic flags follow from. Kinds of operations on 1, 2, 4 and 8 bytes are four in a row.
@@ -58,6 +60,18 @@ impl FlagKind {
     pub const WORDS: Self = Self(24);
     /// For CF alone: bit 0 of `a`.
     pub const BIT: Self = Self(28);
+    /// For CF and OF: bits 0 and 1 of `a`.
+    pub const BITS: Self = Self(29);
+    /// `a` shifted left by `b`, which is not 0, by size.
+    pub const SHL: Self = Self(32);
+    /// `a` shifted right by `b`, which is not 0, by size.
+    pub const SHR: Self = Self(36);
+    /// The same of a signed number.
+    pub const SAR: Self = Self(40);
+    /// The signed product of `a` and `b`, by size.
+    pub const IMUL: Self = Self(44);
+    /// The unsigned product of `a` and `b`, by size.
+    pub const MUL: Self = Self(48);
     /// For CF alone: it follows from what the other flags follow from.
     pub const SAME: Self = Self(0);
 
@@ -167,6 +181,7 @@ impl Lazy {
         let flags = resolve(self.kind, self.a, self.b, stored);
         match self.carry_kind {
             FlagKind::SAME => flags,
+            FlagKind::BITS => flags.with_cf_of(self.carry_a & 1 != 0, self.carry_a & 2 != 0),
             kind => flags.with_cf(resolve(kind, self.carry_a, self.carry_b, stored).cf()),
         }
     }
@@ -190,6 +205,11 @@ fn resolve_sized<T: crate::word::Word>(kind: FlagKind, a: u64, b: u64, stored: F
         FlagKind::INC => Flags::of_add(T::trunc(a.wrapping_sub(1)), T::trunc(1), x).with_cf(stored.cf()),
         FlagKind::DEC => Flags::of_sub(T::trunc(a.wrapping_add(1)), T::trunc(1), x).with_cf(stored.cf()),
         FlagKind::WORDS => Flags { result: a, aux: b as u32 },
+        FlagKind::SHL => Shl::apply(stored, x, b as u32).1,
+        FlagKind::SHR => Shr::apply(stored, x, b as u32).1,
+        FlagKind::SAR => Sar::apply(stored, x, b as u32).1,
+        FlagKind::IMUL => muldiv::imul(x, y).1,
+        FlagKind::MUL => muldiv::mul_flags(x, y),
         FlagKind::BIT => stored.with_cf(a & 1 != 0),
         _ => stored,
     }

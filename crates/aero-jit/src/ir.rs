@@ -255,8 +255,21 @@ pub enum Inst {
         /// Second operand, the same; anything where the kind has one.
         b: Value,
     },
+    /// The same if the I32 is not 0; otherwise they stay as they are.
+    FlagsIf {
+        /// An I32.
+        when: Value,
+        /// Of which operation; none that keeps CF.
+        kind: FlagKind,
+        /// First operand.
+        a: Value,
+        /// Second operand.
+        b: Value,
+    },
     /// CF alone: the low bit of an I32.
     Carry(Value),
+    /// CF and OF: bits 0 and 1 of an I32.
+    CarryOverflow(Value),
     /// Whether condition `cc` (the low four bits of Jcc) holds: an I32.
     Condition(u8),
 }
@@ -348,6 +361,7 @@ impl Inst {
             | Self::Unary(_, v)
             | Self::Guard(v)
             | Self::Carry(v)
+            | Self::CarryOverflow(v)
             | Self::SetState { value: v, .. }
             | Self::Load { address: v, .. }
             | Self::Place { address: v, .. }
@@ -359,6 +373,7 @@ impl Inst {
                 used[..2].copy_from_slice(&[Some(a), Some(b)]);
             }
             Self::Select { when, yes, no } => used = [Some(when), Some(yes), Some(no)],
+            Self::FlagsIf { when, a, b, .. } => used = [Some(when), Some(a), Some(b)],
             Self::Vector(shape, of) => {
                 let n = shape.operands();
                 used.iter_mut().zip(of).take(n).for_each(|(to, v)| *to = Some(v));
@@ -383,6 +398,7 @@ impl Inst {
             | Self::Unary(_, v)
             | Self::Guard(v)
             | Self::Carry(v)
+            | Self::CarryOverflow(v)
             | Self::SetState { value: v, .. }
             | Self::Load { address: v, .. }
             | Self::Place { address: v, .. }
@@ -391,7 +407,9 @@ impl Inst {
             | Self::Flags { a, b, .. }
             | Self::Store { address: a, value: b, .. }
             | Self::Poke { place: a, value: b, .. } => (*a, *b) = (to(*a), to(*b)),
-            Self::Select { when, yes, no } => (*when, *yes, *no) = (to(*when), to(*yes), to(*no)),
+            Self::Select { when: a, yes: b, no: c } | Self::FlagsIf { when: a, a: b, b: c, .. } => {
+                (*a, *b, *c) = (to(*a), to(*b), to(*c));
+            }
             Self::Vector(shape, of) => of.iter_mut().take(shape.operands()).for_each(|v| *v = to(*v)),
             Self::Nop
             | Self::At { .. }

@@ -94,8 +94,14 @@ pub fn div_m<T: Word, M: Ea, const SIGNED: bool>(v: &mut Vcpu<'_>, op: &Op) -> R
     divide::<T, SIGNED>(v, b)
 }
 
+/// The flags of an unsigned product.
+pub(crate) fn mul_flags<T: Word>(a: T, b: T) -> Flags {
+    let wide = u128::from(a.zext()).wrapping_mul(b.zext().into());
+    product_flags(T::trunc(wide as u64), wide >> T::BITS != 0)
+}
+
 #[inline(always)]
-fn imul<T: Word>(a: T, b: T) -> (T, Flags) {
+pub(crate) fn imul<T: Word>(a: T, b: T) -> (T, Flags) {
     if T::BYTES < 8 {
         let wide = (a.sext() as i64).wrapping_mul(b.sext() as i64);
         let low = T::trunc(wide as u64);
