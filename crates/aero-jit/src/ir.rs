@@ -270,6 +270,8 @@ pub enum Inst {
     Carry(Value),
     /// CF and OF: bits 0 and 1 of an I32.
     CarryOverflow(Value),
+    /// Works out the flags into the state block: their kind is [`FlagKind::MEMORY`] then.
+    Settle,
     /// Whether condition `cc` (the low four bits of Jcc) holds: an I32.
     Condition(u8),
 }
@@ -386,6 +388,7 @@ impl Inst {
             | Self::Rip(_)
             | Self::State { .. }
             | Self::Exec { .. }
+            | Self::Settle
             | Self::Condition(_) => {}
         }
         used.into_iter().flatten()
@@ -419,6 +422,7 @@ impl Inst {
             | Self::Rip(_)
             | Self::State { .. }
             | Self::Exec { .. }
+            | Self::Settle
             | Self::Condition(_) => {}
         }
     }

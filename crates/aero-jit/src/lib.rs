@@ -14,5 +14,6 @@ pub mod ir;
 pub mod job;
 pub mod region;
 pub mod simd;
+pub mod translate;
 
 pub use compile::compile;

@@ -19,7 +19,7 @@ pub enum CodeSize {
 }
 
 impl CodeSize {
-    fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         16 << self as u32
     }
 }

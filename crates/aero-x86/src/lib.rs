@@ -12,8 +12,10 @@ pub mod cpuid;
 pub mod descriptor;
 pub mod features;
 mod insn;
+mod touched;
 pub mod undefined;
 
 pub use features::{Feature, Features};
 pub use iced_x86::Mnemonic;
 pub use insn::{CodeSize, DecodeError, Insn, MAX_LEN, Mem, Operand, Rep, decode, slot};
+pub use touched::{Touched, touched};

@@ -1,0 +1,426 @@
+//! From x86 instructions to the intermediate language.
+//!
+//! One function for each kind of instruction, in files by group. A function returns `None` for a form that it does not
+//! know; what it has emitted is taken back then, and the interpreter runs the instruction ([`Inst::Exec`]).
+//!
+//! Integers of 1, 2 and 4 bytes are I32, zero-extended; of 8 bytes I64. Variables hold the region's word. The order
+//! within an instruction is: loads and places, computation, flags, registers, and the store last or before the registers,
+//! so that whatever leaves finds the state before the instruction.
+
+mod alu;
+mod branch;
+mod data;
+mod muldiv;
+mod shift;
+mod stack;
+
+use crate::ir::{Binary, Block, BlockId, End, Inst, Region, Touched, Type, Unary, Value, Var};
+use crate::job::{Env, Source};
+use crate::region::{Next, Straight, select};
+use aero_cpu::jit::FlagKind;
+use aero_cpu::state::{CpuState, Segment, seg};
+use aero_x86::{Insn, Mnemonic, Operand, slot};
+use core::mem::offset_of;
+use rustc_hash::FxHashMap;
+
+/// The region of a source and its straight runs; `None` if its head cannot be compiled.
+pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
+    let blocks = select(source, env);
+    if blocks.is_empty() {
+        return None;
+    }
+    let numbers = blocks.iter().enumerate().map(|(n, b)| (b.offset, BlockId(n as u32))).collect();
+    let mut t = Translator {
+        long: source.key.long,
+        numbers,
+        insts: Vec::new(),
+        interpreted: Vec::new(),
+        extra: Vec::new(),
+        at: 0,
+        done: 0,
+        bytes: source,
+    };
+    let mut translated: Vec<Block> = blocks.iter().map(|b| t.block(b)).collect();
+    // Blocks that leave were numbered after all others.
+    translated.append(&mut t.extra);
+    let word = if t.long { Type::I64 } else { Type::I32 };
+    Some((Region { word, blocks: translated, interpreted: t.interpreted }, blocks))
+}
+
+/// Where an instruction's result goes.
+#[derive(Clone, Copy)]
+enum Dest {
+    /// A register.
+    Register { reg: u8, size: u8, high: bool },
+    /// RAM.
+    Place { place: Value, size: u8 },
+}
+
+struct Translator<'a> {
+    long: bool,
+    numbers: FxHashMap<i32, BlockId>,
+    insts: Vec<Inst>,
+    interpreted: Vec<i32>,
+    /// Blocks that only leave the region.
+    extra: Vec<Block>,
+    /// The instruction under way: bytes from the head.
+    at: i32,
+    /// Instructions of the block that are complete.
+    done: u32,
+    bytes: &'a Source,
+}
+
+impl Translator<'_> {
+    fn block(&mut self, straight: &Straight) -> Block {
+        self.insts = Vec::new();
+        self.done = 0;
+        let mut end = None;
+        for (at, insn) in &straight.insns {
+            self.at = *at;
+            self.emit(Inst::At { offset: *at, done: self.done });
+            let last = straight.next == Next::Branch && straight.insns.last().is_some_and(|(l, _)| l == at);
+            if last {
+                end = Some(self.branch(insn));
+                if matches!(end, Some(End::Interpret(_))) {
+                    break;
+                }
+            } else {
+                self.instruction(insn);
+            }
+            self.done += 1;
+        }
+        let end = end.unwrap_or_else(|| self.follow(straight.next));
+        Block { offset: straight.offset, insts: core::mem::take(&mut self.insts), end, retires: self.done }
+    }
+
+    fn follow(&mut self, next: Next) -> End {
+        match next {
+            Next::Block(at) => self.jump(at),
+            Next::Outside(at) => End::Leave(self.emit(Inst::Rip(at))),
+            Next::Interpret(at) => End::Interpret(at),
+            Next::Branch => End::Interpret(self.at),
+        }
+    }
+
+    /// Goes on at `at`, in the region or outside.
+    fn jump(&mut self, at: i32) -> End {
+        match self.numbers.get(&at) {
+            Some(block) => End::Jump(*block),
+            None => End::Leave(self.emit(Inst::Rip(at))),
+        }
+    }
+
+    /// The block at `at`, or one that leaves for it.
+    fn block_at(&mut self, at: i32) -> BlockId {
+        if let Some(block) = self.numbers.get(&at) {
+            return *block;
+        }
+        let block = BlockId((self.numbers.len()) as u32);
+        self.numbers.insert(at, block);
+        self.extra.push(Block {
+            offset: at,
+            insts: vec![Inst::At { offset: at, done: 0 }, Inst::Rip(at)],
+            end: End::Leave(Value(1)),
+            retires: 0,
+        });
+        block
+    }
+
+    /// Translates an instruction that does not branch, or has the interpreter run it.
+    fn instruction(&mut self, insn: &Insn) {
+        let before = self.insts.len();
+        if self.known(insn).is_none() {
+            self.insts.truncate(before);
+            self.interpret(insn);
+        }
+    }
+
+    fn known(&mut self, insn: &Insn) -> Option<()> {
+        if insn.operands[..insn.count.into()].contains(&Operand::Implied) {
+            return None;
+        }
+        self.alu(insn)
+            .or_else(|| self.data(insn))
+            .or_else(|| self.stack(insn))
+            .or_else(|| self.shift(insn))
+            .or_else(|| self.product(insn))
+    }
+
+    fn interpret(&mut self, insn: &Insn) {
+        let op = self.interpreted.len() as u16;
+        self.interpreted.push(self.at);
+        let mut bytes = [0; aero_x86::MAX_LEN];
+        let have = self.bytes.fetch(self.at, &mut bytes).min(insn.len.into());
+        let (reads, writes) = match aero_x86::touched(&bytes[..have], self.bytes.code()) {
+            Some(t) => {
+                let all = Touched { gprs: t.gprs, xmms: t.xmms, flags: t.flags };
+                (all, Touched { gprs: t.gprs_written, xmms: t.xmms_written, flags: t.flags_written })
+            }
+            None => (EVERYTHING, EVERYTHING),
+        };
+        self.emit(Inst::Exec { op, reads, writes });
+    }
+}
+
+/// An instruction of which nothing is known.
+const EVERYTHING: Touched = Touched { gprs: 0xffff, xmms: 0xffff, flags: true };
+
+/// What instructions are built from.
+impl Translator<'_> {
+    fn emit(&mut self, inst: Inst) -> Value {
+        self.insts.push(inst);
+        Value(self.insts.len() as u32 - 1)
+    }
+
+    fn word(&self) -> Type {
+        if self.long { Type::I64 } else { Type::I32 }
+    }
+
+    fn word_size(&self) -> u8 {
+        self.word().size()
+    }
+
+    fn int(&mut self, ty: Type, value: u64) -> Value {
+        let value = if ty == Type::I32 { u64::from(value as u32) } else { value };
+        self.emit(Inst::Const(ty, value))
+    }
+
+    /// An integer of `size` bytes.
+    fn int_of(&mut self, size: u8, value: u64) -> Value {
+        self.int(type_of(size), value & mask(size))
+    }
+
+    fn bin(&mut self, op: Binary, a: Value, b: Value) -> Value {
+        self.emit(Inst::Binary(op, a, b))
+    }
+
+    /// `a op n`, both of type `ty`.
+    fn bin_int(&mut self, op: Binary, ty: Type, a: Value, n: u64) -> Value {
+        let n = self.int(ty, n);
+        self.bin(op, a, n)
+    }
+
+    fn un(&mut self, op: Unary, a: Value) -> Value {
+        self.emit(Inst::Unary(op, a))
+    }
+
+    fn select(&mut self, when: Value, yes: Value, no: Value) -> Value {
+        self.emit(Inst::Select { when, yes, no })
+    }
+
+    /// Clears what lies above `size` bytes.
+    fn clean(&mut self, size: u8, value: Value) -> Value {
+        match size {
+            1 | 2 => self.bin_int(Binary::And, Type::I32, value, mask(size)),
+            _ => value,
+        }
+    }
+
+    /// An integer of `size` bytes, sign-extended in its type.
+    fn signed(&mut self, size: u8, value: Value) -> Value {
+        match size {
+            1 => self.un(Unary::Extend8S, value),
+            2 => self.un(Unary::Extend16S, value),
+            _ => value,
+        }
+    }
+
+    /// An integer of `size` bytes as a word.
+    fn widen(&mut self, size: u8, value: Value) -> Value {
+        if self.long && size < 8 { self.un(Unary::ExtendU, value) } else { value }
+    }
+
+    /// A word as an integer of `size` bytes.
+    fn narrow(&mut self, size: u8, word: Value) -> Value {
+        let value = if self.long && size < 8 { self.un(Unary::Wrap, word) } else { word };
+        self.clean(size, value)
+    }
+
+    /// All of a general register.
+    fn gpr(&mut self, reg: u8) -> Value {
+        self.emit(Inst::Get(Var::Gpr(reg)))
+    }
+
+    fn set_gpr(&mut self, reg: u8, word: Value) {
+        self.emit(Inst::Set(Var::Gpr(reg), word));
+    }
+
+    fn read_register(&mut self, reg: u8, size: u8, high: bool) -> Value {
+        let word = self.gpr(reg);
+        if !high {
+            return self.narrow(size, word);
+        }
+        let ty = self.word();
+        let shifted = self.bin_int(Binary::ShrU, ty, word, 8);
+        self.narrow(1, shifted)
+    }
+
+    /// Writes an integer of `size` bytes to a register: 4 bytes clear the upper half, fewer keep the rest.
+    fn write_register(&mut self, reg: u8, size: u8, high: bool, value: Value) {
+        let wide = self.widen(size, value);
+        if size >= 4 {
+            return self.set_gpr(reg, wide);
+        }
+        let (ty, shift) = (self.word(), if high { 8 } else { 0 });
+        let old = self.gpr(reg);
+        let kept = self.bin_int(Binary::And, ty, old, !(mask(size) << shift));
+        let placed = if high { self.bin_int(Binary::Shl, ty, wide, 8) } else { wide };
+        let merged = self.bin(Binary::Or, kept, placed);
+        self.set_gpr(reg, merged);
+    }
+
+    /// The linear address of the memory operand.
+    fn address(&mut self, insn: &Insn) -> Option<Value> {
+        let offset = self.offset(insn)?;
+        self.linear(insn.mem.segment, offset)
+    }
+
+    /// The memory operand's offset in its segment, in the address size.
+    fn offset(&mut self, insn: &Insn) -> Option<Value> {
+        let (ty, mem) = (self.word(), insn.mem);
+        if insn.address_size < 4 || mem.index >= 16 && mem.index != slot::ZERO {
+            return None;
+        }
+        let mut sum = match mem.base {
+            slot::BLOCK => {
+                let at = i32::try_from(mem.disp).ok()?.checked_add(self.at)?;
+                Some(self.emit(Inst::Rip(at)))
+            }
+            slot::ZERO => None,
+            base => Some(self.gpr(base)),
+        };
+        if mem.index != slot::ZERO {
+            let index = self.gpr(mem.index);
+            let scaled =
+                if mem.scale == 0 { index } else { self.bin_int(Binary::Shl, ty, index, mem.scale.into()) };
+            sum = Some(sum.map_or(scaled, |s| self.bin(Binary::Add, s, scaled)));
+        }
+        let disp = if mem.base == slot::BLOCK { 0 } else { mem.disp as u64 };
+        let sum = match sum {
+            Some(s) if disp == 0 => s,
+            Some(s) => self.bin_int(Binary::Add, ty, s, disp),
+            None => self.int(ty, disp),
+        };
+        let short = self.long && insn.address_size == 4;
+        Some(if short { self.bin_int(Binary::And, ty, sum, 0xffff_ffff) } else { sum })
+    }
+
+    /// The linear address of an offset. Flat segments begin at 0; FS and GS have bases, and in 32-bit code limits, which
+    /// must be those of a flat segment here.
+    fn linear(&mut self, segment: u8, offset: Value) -> Option<Value> {
+        if segment < seg::FS {
+            return Some(offset);
+        }
+        let at = |field: usize| {
+            (offset_of!(CpuState, segments) + usize::from(segment) * size_of::<Segment>() + field) as u32
+        };
+        if !self.long {
+            self.guard_flat(at(offset_of!(Segment, limit)), at(offset_of!(Segment, attributes)));
+        }
+        let (size, ty) = (self.word_size(), self.word());
+        let base = self.emit(Inst::State { at: at(offset_of!(Segment, base)), size, ty });
+        Some(self.bin(Binary::Add, base, offset))
+    }
+
+    fn guard_flat(&mut self, limit: u32, attributes: u32) {
+        const MASK: u32 = Segment::PRESENT
+            | Segment::CODE_OR_DATA
+            | Segment::CODE
+            | Segment::CONFORMING
+            | Segment::READ_WRITE;
+        const WANT: u32 = Segment::PRESENT | Segment::CODE_OR_DATA | Segment::READ_WRITE;
+        let limit = self.emit(Inst::State { at: limit, size: 4, ty: Type::I32 });
+        let whole = self.bin_int(Binary::Eq, Type::I32, limit, u64::from(u32::MAX));
+        let attributes = self.emit(Inst::State { at: attributes, size: 4, ty: Type::I32 });
+        let kind = self.bin_int(Binary::And, Type::I32, attributes, MASK.into());
+        let data = self.bin_int(Binary::Eq, Type::I32, kind, WANT.into());
+        let both = self.bin(Binary::And, whole, data);
+        self.emit(Inst::Guard(both));
+    }
+
+    fn load(&mut self, address: Value, size: u8) -> Value {
+        self.emit(Inst::Load { address, size, signed: false, ty: type_of(size) })
+    }
+
+    fn store(&mut self, address: Value, size: u8, value: Value) {
+        self.emit(Inst::Store { address, size, value });
+    }
+
+    /// Operand `n` as an integer of its size.
+    fn read(&mut self, insn: &Insn, n: usize) -> Option<Value> {
+        let size = operand_size(insn, n)?;
+        self.read_sized(insn, n, size)
+    }
+
+    /// Operand `n`, an immediate of `size` bytes if it is one.
+    fn read_sized(&mut self, insn: &Insn, n: usize, size: u8) -> Option<Value> {
+        match insn.operands[n] {
+            Operand::Gpr { reg, size, high } => Some(self.read_register(reg, size, high)),
+            Operand::Imm(value) => Some(self.int_of(size, value)),
+            Operand::Mem => {
+                let address = self.address(insn)?;
+                Some(self.load(address, size))
+            }
+            _ => None,
+        }
+    }
+
+    /// Operand `n`, which will be written: where it is, and its value.
+    fn modify(&mut self, insn: &Insn, n: usize) -> Option<(Dest, Value)> {
+        match insn.operands[n] {
+            Operand::Gpr { reg, size, high } => {
+                Some((Dest::Register { reg, size, high }, self.read_register(reg, size, high)))
+            }
+            Operand::Mem => {
+                let size = operand_size(insn, n)?;
+                let address = self.address(insn)?;
+                let place = self.emit(Inst::Place { address, size });
+                let value = self.emit(Inst::Peek { place, size, signed: false, ty: type_of(size) });
+                Some((Dest::Place { place, size }, value))
+            }
+            _ => None,
+        }
+    }
+
+    fn write(&mut self, dest: Dest, value: Value) {
+        match dest {
+            Dest::Register { reg, size, high } => self.write_register(reg, size, high, value),
+            Dest::Place { place, size } => _ = self.emit(Inst::Poke { place, size, value }),
+        }
+    }
+
+    /// All arithmetic flags follow from `kind` of two integers of `size` bytes.
+    fn flags(&mut self, kind: FlagKind, size: u8, a: Value, b: Value) {
+        let (a, b) = (self.widen(size, a), self.widen(size, b));
+        self.emit(Inst::Flags { kind: kind.sized(size), a, b });
+    }
+
+    /// Flags of a logic operation's result.
+    fn logic_flags(&mut self, size: u8, result: Value) {
+        self.flags(FlagKind::LOGIC, size, result, result);
+    }
+}
+
+/// The type of integers of `size` bytes.
+fn type_of(size: u8) -> Type {
+    if size == 8 { Type::I64 } else { Type::I32 }
+}
+
+/// The bits of an integer of `size` bytes.
+fn mask(size: u8) -> u64 {
+    u64::MAX >> (64 - 8 * u32::from(size))
+}
+
+/// Bytes of operand `n`, a general register or memory.
+fn operand_size(insn: &Insn, n: usize) -> Option<u8> {
+    match insn.operands[n] {
+        Operand::Gpr { size, .. } => Some(size),
+        Operand::Mem => Some(insn.mem.size).filter(|s| matches!(s, 1 | 2 | 4 | 8)),
+        _ => None,
+    }
+}
+
+/// The condition of Jcc, SETcc and CMOVcc in encoding order.
+fn condition(list: &[Mnemonic; 16], m: Mnemonic) -> Option<u8> {
+    list.iter().position(|x| *x == m).map(|n| n as u8)
+}
