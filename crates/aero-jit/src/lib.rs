@@ -9,6 +9,7 @@
 
 pub mod cache;
 pub mod compile;
+pub mod flags;
 pub mod host;
 pub mod ir;
 pub mod job;
