@@ -408,7 +408,7 @@ impl<'a> Runner<'a> {
 fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
     // The machine looks at the kernel first; a size that no machine can have is told before a file is read.
     if !(1 << 20..=MAX_RAM).contains(&options.memory) {
-        anyhow::bail!("--memory {}: {}", bytes(options.memory), AllocError { ram: options.memory });
+        anyhow::bail!("--memory {}: {}", bytes(options.memory), AllocError::of(options.memory));
     }
     let (file, initrd, append) = match &options.boot {
         What::Firmware(rom) => {

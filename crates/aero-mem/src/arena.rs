@@ -137,9 +137,45 @@ impl ArenaPtr {
     }
 }
 
+/// Zeroed memory that a host lends for an arena, so that its WebAssembly engine has the same memory.
+#[cfg(not(target_arch = "wasm32"))]
+pub struct Lent {
+    base: core::ptr::NonNull<u8>,
+    bytes: u64,
+    keep: Keep,
+}
+
+/// What keeps lent memory alive.
+#[cfg(not(target_arch = "wasm32"))]
+type Keep = Box<dyn core::any::Any + Send>;
+
+// SAFETY: the memory is lent to one owner (`Lent::new`), and what keeps it alive can be sent.
+#[cfg(not(target_arch = "wasm32"))]
+unsafe impl Send for Lent {}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Lent {
+    /// Lends `bytes` from `base`, which live as long as `keep`.
+    ///
+    /// # Safety
+    /// The bytes are zero and aligned to 16, can be read and written until `keep` is dropped, and nobody touches
+    /// them in the meantime but whoever the new owner lets: the processor that runs, its compiled code among it.
+    pub unsafe fn new(base: core::ptr::NonNull<u8>, bytes: u64, keep: Keep) -> Self {
+        Self { base, bytes, keep }
+    }
+
+    /// How much it is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 /// The block itself, zeroed, freed on drop where the platform can.
 pub(crate) struct Arena {
     pub base: ArenaPtr,
+    /// Who frees it; `None` when this does.
+    #[cfg(not(target_arch = "wasm32"))]
+    lender: Option<Keep>,
     #[cfg(not(target_arch = "wasm32"))]
     bytes: usize,
 }
@@ -149,7 +185,7 @@ unsafe impl Send for Arena {}
 
 #[cfg(not(target_arch = "wasm32"))]
 mod platform {
-    use super::{Arena, ArenaPtr};
+    use super::{Arena, ArenaPtr, Lent};
     use std::alloc::{Layout, alloc_zeroed, dealloc};
 
     /// Alignment 16 keeps the allocator on its `calloc` path, which maps fresh zero pages without touching them.
@@ -163,12 +199,21 @@ mod platform {
             let bytes = usize::try_from(bytes).ok().filter(|b| *b > 0)?;
             // SAFETY: the size is not zero.
             let base = unsafe { alloc_zeroed(shape(bytes)?) };
-            (!base.is_null()).then_some((Self { base: ArenaPtr(base), bytes }, 0))
+            (!base.is_null()).then_some((Self { base: ArenaPtr(base), lender: None, bytes }, 0))
+        }
+
+        /// A block that is somebody else's.
+        pub fn lent(lent: Lent) -> Self {
+            let base = ArenaPtr(lent.base.as_ptr());
+            Self { base, lender: Some(lent.keep), bytes: lent.bytes as usize }
         }
     }
 
     impl Drop for Arena {
         fn drop(&mut self) {
+            if self.lender.is_some() {
+                return;
+            }
             let shape = shape(self.bytes).expect("the shape was valid when the block was allocated");
             // SAFETY: the block was allocated with this shape and is freed once.
             unsafe { dealloc(self.base.0, shape) }

@@ -60,12 +60,23 @@ impl Bank {
 pub struct AllocError {
     /// Bytes of guest RAM asked for.
     pub ram: u64,
+    /// What was lent for an arena, if that is too little.
+    pub lent: Option<u64>,
+}
+
+impl AllocError {
+    /// There is no such guest RAM.
+    pub fn of(ram: u64) -> Self {
+        Self { ram, lent: None }
+    }
 }
 
 impl core::fmt::Display for AllocError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let mib = self.ram.div_ceil(1 << 20);
-        if self.ram > MAX_RAM {
+        if let Some(lent) = self.lent {
+            write!(f, "{mib} MiB of guest memory and the tables beside it do not fit in {lent} bytes")
+        } else if self.ram > MAX_RAM {
             write!(
                 f,
                 "{mib} MiB of guest memory is more than the {} MiB that one machine can have",
@@ -120,17 +131,35 @@ impl GuestMemory {
     /// # Errors
     /// As for [`GuestMemory::new`].
     pub fn with_rom(ram: u64, vcpus: u32, rom: &[u8]) -> Result<Self, AllocError> {
-        let refused = AllocError { ram };
+        let ram = size(ram)?;
+        let bytes = Self::arena_bytes(ram, vcpus, rom.len() as u64);
+        let (arena, start) = Arena::new(bytes).ok_or(AllocError::of(ram))?;
+        Ok(Self::in_arena(arena, start, ram, vcpus, rom))
+    }
+
+    /// The same in an arena that the host lends, of [`GuestMemory::arena_bytes`] or more. Offset 0 is its first byte.
+    ///
+    /// # Errors
+    /// When the size is outside 1 MiB..=[`MAX_RAM`] or more than was lent is needed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn lent(lent: crate::Lent, ram: u64, vcpus: u32, rom: &[u8]) -> Result<Self, AllocError> {
+        let ram = size(ram)?;
+        if lent.bytes() < Self::arena_bytes(ram, vcpus, rom.len() as u64) {
+            return Err(AllocError { ram, lent: Some(lent.bytes()) });
+        }
+        Ok(Self::in_arena(Arena::lent(lent), 0, ram, vcpus, rom))
+    }
+
+    /// Bytes of the arena for `ram` bytes of guest RAM, `vcpus` processors and a ROM of `rom` bytes.
+    pub fn arena_bytes(ram: u64, vcpus: u32, rom: u64) -> u64 {
+        Layout::new(0, ram.next_multiple_of(PAGE_SIZE), rom, vcpus).end + PAGE_SIZE
+    }
+
+    fn in_arena(arena: Arena, start: u32, ram: u64, vcpus: u32, rom: &[u8]) -> Self {
         let rom_len = rom.len() as u64;
         assert!(rom_len.is_multiple_of(PAGE_SIZE) && rom_len <= MAX_ROM, "the ROM's size was checked");
-        if !(1 << 20..=MAX_RAM).contains(&ram) {
-            return Err(refused);
-        }
-        let ram = ram.next_multiple_of(PAGE_SIZE);
-        let bytes = Layout::new(0, ram, rom_len, vcpus).end + PAGE_SIZE;
-        let (arena, start) = Arena::new(bytes).ok_or(refused)?;
         let layout = Layout::new(start, ram, rom_len, vcpus);
-        // SAFETY: the layout has `rom.len()` bytes at `rom`.
+        // SAFETY: the arena has room for the layout, which has `rom.len()` bytes at `rom`.
         unsafe { arena.base.at::<u8>(layout.rom.into()).copy_from_nonoverlapping(rom.as_ptr(), rom.len()) }
         let mut memory = Self {
             arena,
@@ -143,7 +172,7 @@ impl GuestMemory {
             modified_code: Vec::new(),
         };
         memory.set_banks(VGA_WINDOW.end..BANKED.end, Bank::RAM);
-        Ok(memory)
+        memory
     }
 
     /// Switches the banks that `range` covers, all of it between A0000h and 1 MiB.
@@ -371,6 +400,14 @@ pub fn granules(at: u32, len: u32) -> u64 {
     (u64::MAX >> (63 - (last.min(63) - first))) << first
 }
 
+/// A size of guest RAM, rounded up to pages.
+fn size(ram: u64) -> Result<u64, AllocError> {
+    match (1 << 20..=MAX_RAM).contains(&ram) {
+        true => Ok(ram.next_multiple_of(PAGE_SIZE)),
+        false => Err(AllocError::of(ram)),
+    }
+}
+
 /// Cuts `len` bytes at `gpa` into pieces that stay within a page.
 fn pages(gpa: Gpa, len: usize) -> impl Iterator<Item = (Gpa, Range<usize>)> {
     let mut done = 0;
@@ -388,6 +425,10 @@ fn pages(gpa: Gpa, len: usize) -> impl Iterator<Item = (Gpa, Range<usize>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Lent;
+    use core::cell::Cell;
+    use core::ptr::NonNull;
+    use std::sync::Arc;
 
     fn memory() -> GuestMemory {
         GuestMemory::new(2 << 20, 1).expect("2 MiB")
@@ -483,5 +524,40 @@ mod tests {
     fn sizes_no_machine_can_have_are_refused() {
         assert!(GuestMemory::new(MAX_RAM + 1, 1).is_err());
         assert!(GuestMemory::new(0, 1).is_err());
+    }
+
+    /// Lends `bytes` of a block that is noticed when it is given back.
+    fn lend(bytes: u64) -> (Lent, Arc<Block>) {
+        let block = Arc::new(Block(vec![Cell::new(0); bytes.div_ceil(16) as usize]));
+        let base = NonNull::new(block.0.as_ptr().cast_mut().cast()).expect("a block");
+        // SAFETY: the lender keeps the block, and nobody but the test looks at it.
+        let lent = unsafe { Lent::new(base, bytes, Box::new(block.clone())) };
+        (lent, block)
+    }
+
+    struct Block(Vec<Cell<u128>>);
+
+    // SAFETY: the cells stay in the thread of the test.
+    unsafe impl Send for Block {}
+    // SAFETY: as above.
+    unsafe impl Sync for Block {}
+
+    #[test]
+    fn lent_memory_is_used_in_place_and_given_back() {
+        let (lent, block) = lend(GuestMemory::arena_bytes(1 << 20, 1, 0x1000));
+        let mut m = GuestMemory::lent(lent, 1 << 20, 1, &[0xea; 0x1000]).expect("room enough");
+        m.write(Gpa(8), &[1, 2]).expect("RAM");
+        assert_eq!(m.read_array(Gpa(0xffff_ffff)), Ok([0xea]));
+        assert_eq!(block.0[m.layout().ram as usize / 16].get(), 0x201 << 64);
+        assert_eq!(Arc::strong_count(&block), 2);
+        drop(m);
+        assert_eq!(Arc::strong_count(&block), 1);
+    }
+
+    #[test]
+    fn lent_memory_that_is_too_small_is_refused() {
+        let bytes = GuestMemory::arena_bytes(1 << 20, 1, 0) - 1;
+        let error = GuestMemory::lent(lend(bytes).0, 1 << 20, 1, &[]).err();
+        assert_eq!(error, Some(AllocError { ram: 1 << 20, lent: Some(bytes) }));
     }
 }

@@ -3,8 +3,8 @@
 //! One block of host memory, the *arena*, holds everything that compiled code touches: the processors' state blocks,
 //! their translation look-aside tables, the code map and guest RAM. Every place in it is a 32-bit **offset**, the same
 //! number for Rust, for the interpreter and for generated WebAssembly. In the browser an offset is an address of the
-//! emulator's own linear memory; natively it counts from the start of an anonymous mapping. [`Layout`] is the one
-//! definition of what lies where.
+//! emulator's own linear memory; natively it counts from the start of the block, which is memory that a WebAssembly
+//! engine has lent (`Lent`) or, without one, an anonymous mapping. [`Layout`] is the one definition of what lies where.
 //!
 //! Guest RAM is reached by copies ([`GuestMemory::read`], [`GuestMemory::write`]) or, from the processor's fast path,
 //! through [`ArenaPtr`]. No Rust slice ever spans guest RAM: on wasm32 an object above 2 GiB is undefined behaviour.
@@ -21,6 +21,8 @@ compile_error!("Aero shares guest memory with the host byte for byte and needs a
 mod arena;
 mod guest;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use arena::Lent;
 pub use arena::{ArenaPtr, JUMP_ENTRIES, Layout, TLB_ENTRIES, TlbKind, VCPU_STATE_SIZE};
 pub use guest::{
     AllocError, BANK_SIZE, BANKED, Bank, GuestMemory, LOW_RAM_END, MAX_RAM, MAX_ROM, Unmapped, VGA_WINDOW,
