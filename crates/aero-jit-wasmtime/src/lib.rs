@@ -117,13 +117,21 @@ impl Wasmtime {
         self.room.load()
     }
 
+    /// Makes the store anew, which frees what was released. [`CodeHost::poll`] does it when it is worth it.
+    ///
+    /// # Errors
+    /// When wasmtime refuses what it has taken before.
+    pub fn rebuild(&mut self) -> Result<(), HostError> {
+        self.room.rebuild().map_err(refused)
+    }
+
     fn install(&mut self, compiled: Compiled) -> Result<(u32, Module), HostError> {
         let load = self.room.load();
         if load.modules >= self.limits.modules || load.bytes >= self.limits.bytes {
             return Err(HostError::Full);
         }
         if self.room.is_littered() {
-            self.room.rebuild().map_err(refused)?;
+            self.rebuild()?;
         }
         let first = self.room.install(&compiled)?;
         Ok((first, compiled.known))

@@ -64,6 +64,22 @@ pub fn repeats(times: u32) -> Module {
     module(Some(("load", "iIi", "I")), &[&body])
 }
 
+/// `functions` regions of `operations` loads, additions and stores.
+#[allow(dead_code, reason = "measurements need it, tests do not")]
+pub fn arithmetic(functions: u32, operations: u32) -> Module {
+    let at = |offset| MemArg { offset, align: 2, target: MemArgTarget::Memory(0), ordering: None };
+    let body = |f: &mut InstructionSink<'_>| {
+        for n in 0..operations {
+            f.i32_const(0).local_get(1).i32_const(n as i32).i32_xor().local_tee(1);
+            f.i32_const(0).i32_load(at((n % 1000 * 4).into())).i32_add();
+            f.i32_store(at((n % 777 * 4).into()));
+        }
+        f.local_get(1);
+    };
+    let body: &dyn Fn(&mut InstructionSink<'_>) = &body;
+    module(None, &vec![body; functions as usize])
+}
+
 /// A module of functions with these bodies, which imports what all do and perhaps a helper.
 pub fn module(helper: Option<(&str, &str, &str)>, bodies: &[&dyn Fn(&mut InstructionSink<'_>)]) -> Module {
     let mut types = TypeSection::new();
