@@ -3,6 +3,7 @@
 //! WebAssembly cannot hold a pointer to the processor, so modules pass 0 for it, and [`Context`] has the pointer of
 //! the call that is under way. Each function reads it anew; none keeps it.
 
+use aero_cpu::jit;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::Arc;
@@ -20,6 +21,19 @@ pub struct Helpers {
     pub place: unsafe fn(ctx: *mut c_void, la: u64, size: u32) -> u32,
     pub exec: unsafe fn(ctx: *mut c_void, slot: u32, number: u32) -> u32,
     pub settle: unsafe fn(ctx: *mut c_void),
+}
+
+impl Helpers {
+    /// The processor's.
+    pub const PROCESSOR: Self = Self {
+        load: jit::load,
+        load16: jit::load16,
+        store: jit::store,
+        store16: jit::store16,
+        place: jit::place,
+        exec: jit::exec,
+        settle: jit::settle,
+    };
 }
 
 /// The processor that runs compiled code, while it does.

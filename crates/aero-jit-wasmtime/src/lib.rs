@@ -93,11 +93,34 @@ pub struct Wasmtime {
     limits: Limits,
 }
 
+impl Parts {
+    /// The processor's helper functions and the translator.
+    pub const fn of_processor(thread: bool) -> Self {
+        Self { helpers: Helpers::PROCESSOR, compile: aero_jit::compile, thread }
+    }
+}
+
 impl Wasmtime {
-    /// An engine made of these parts, and an arena of `bytes` or more.
+    /// An engine that compiles on a thread of its own, and an arena of `bytes` or more.
     ///
     /// # Errors
     /// When wasmtime does not run here, or the host has no room for the arena.
+    pub fn new(bytes: u64) -> Result<(Self, Lent), StartError> {
+        Self::of(Parts::of_processor(true), bytes)
+    }
+
+    /// The same, but it compiles at once, where it is asked to.
+    ///
+    /// # Errors
+    /// As for [`Wasmtime::new`].
+    pub fn synchronous(bytes: u64) -> Result<(Self, Lent), StartError> {
+        Self::of(Parts::of_processor(false), bytes)
+    }
+
+    /// An engine made of these parts, and an arena of `bytes` or more.
+    ///
+    /// # Errors
+    /// As for [`Wasmtime::new`].
     pub fn of(parts: Parts, bytes: u64) -> Result<(Self, Lent), StartError> {
         let engine = engine::engine().map_err(started)?;
         let memory = engine::memory(&engine, bytes)?;
