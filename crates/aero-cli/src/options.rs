@@ -4,7 +4,7 @@
 //! unless the command line has that option, and everything is parsed again: one parser, one set of messages.
 
 use crate::script::{self, Script};
-use aero_machine::{CpuChoice, REPEATABLE_RTC};
+use aero_machine::{CpuChoice, JitConfig, REPEATABLE_RTC};
 use anyhow::{Context as _, anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -114,6 +114,11 @@ pub struct RunArgs {
     #[arg(long, value_name = "PORT", value_parser = port, help_heading = "The machine")]
     post_port: Option<u16>,
 
+    /// What becomes of code that runs often: off interprets it, baseline compiles it quickly, full also thoroughly.
+    /// With ,threshold=N when a block has run N times
+    #[arg(long, value_name = "HOW[,threshold=N]", default_value = "full", help_heading = "Speed")]
+    jit: JitConfig,
+
     /// Window for the screen
     #[arg(long, value_enum, default_value = "none", help_heading = "The host")]
     display: Display,
@@ -165,6 +170,7 @@ pub struct RunOptions {
     pub memory: u64,
     pub cpu: CpuChoice,
     pub hyperv: bool,
+    pub jit: JitConfig,
     pub clock: Clock,
     pub rtc: Rtc,
     pub vga: bool,
@@ -236,6 +242,8 @@ impl RunArgs {
             memory: self.memory.0,
             cpu: self.cpu.0,
             hyperv: self.machine.hyperv,
+            // The limit is a number of instructions, not about one.
+            jit: JitConfig { exact: self.max_insns.is_some(), ..self.jit },
             clock: self.clock,
             rtc,
             vga: self.vga == Vga::Std,
@@ -574,6 +582,7 @@ impl FromStr for Screenshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aero_machine::JitTier;
 
     fn parse(line: &[&str]) -> anyhow::Result<RunOptions> {
         let line: Vec<OsString> = ["aero", "run"].iter().chain(line).map(OsString::from).collect();
@@ -591,6 +600,17 @@ mod tests {
         let hyperv = |text: &str| parse(&["--kernel", "k", "--machine", text]).map(|o| o.hyperv).ok();
         assert_eq!(["win7", "win7,hv=on", "win7,hv=off"].map(hyperv), [Some(false), Some(true), Some(false)]);
         assert_eq!(["pc", "win7,hv", ""].map(hyperv), [None; 3]);
+    }
+
+    #[test]
+    fn code_is_compiled_unless_told_otherwise() {
+        let jit = |line: &[&str]| parse(&[&["--kernel", "k"], line].concat()).map(|o| o.jit);
+        assert_eq!(jit(&[]).ok(), Some(JitConfig::default()));
+        let baseline = JitConfig { tier: JitTier::Baseline, threshold: Some(9), exact: false };
+        assert_eq!(jit(&["--jit", "baseline,threshold=9"]).ok(), Some(baseline));
+        assert!(jit(&["--max-insns", "5"]).is_ok_and(|jit| jit.exact));
+        let error = jit(&["--jit", "on"]).expect_err("no such way").to_string();
+        assert!(error.contains("--jit") && error.contains("off, baseline and full"), "{error}");
     }
 
     #[test]

@@ -441,6 +441,7 @@ fn config(options: &RunOptions) -> Config {
     Config {
         cpu: options.cpu.clone(),
         hyperv: options.hyperv,
+        jit: options.jit,
         memory: options.memory,
         clock: match options.clock {
             Clock::Realtime => ClockConfig::Realtime,

@@ -17,6 +17,8 @@ pub struct Config {
     pub cpu: CpuChoice,
     /// Whether software sees the hypervisor interface that Windows knows.
     pub hyperv: bool,
+    /// What becomes of code that runs often.
+    pub jit: JitConfig,
     /// How virtual time passes.
     pub clock: ClockConfig,
     /// What the real-time clock says at power-on, in seconds since 1970.
@@ -39,6 +41,7 @@ impl Default for Config {
             memory: 1 << 30,
             cpu: CpuChoice::default(),
             hyperv: false,
+            jit: JitConfig::default(),
             clock: ClockConfig::Realtime,
             rtc: REPEATABLE_RTC,
             debug_exit: None,
@@ -74,6 +77,58 @@ impl CpuChoice {
     pub fn find(&self) -> Result<&'static Model, BuildError> {
         let found = MODELS.iter().find(|m| m.name == self.model);
         found.copied().ok_or_else(|| BuildError::Model(self.model.clone()))
+    }
+}
+
+/// What becomes of code that runs often, on a host that lends an engine for compiled code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JitConfig {
+    /// How much work compiling may be.
+    pub tier: JitTier,
+    /// How often a block runs before it is compiled, at least 1; `None` leaves it to the translator.
+    pub threshold: Option<u32>,
+    /// Compiled code ends to the instruction. With the clock `icount` it always does.
+    pub exact: bool,
+}
+
+/// How much work compiling may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JitTier {
+    /// Everything is interpreted.
+    Off,
+    /// Quick compilation only.
+    Baseline,
+    /// Quick compilation, and a thorough one of what runs very often.
+    #[default]
+    Full,
+}
+
+impl core::str::FromStr for JitConfig {
+    type Err = String;
+
+    /// Reads `off`, `baseline` or `full`, with `,threshold=N` behind it or not.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split(',');
+        let tier = match words.next() {
+            Some("off") => JitTier::Off,
+            Some("baseline") => JitTier::Baseline,
+            Some("full") => JitTier::Full,
+            other => {
+                let other = other.unwrap_or_default();
+                return Err(format!("there is no '{other}' way to compile; there are off, baseline and full"));
+            }
+        };
+        let mut config = Self { tier, ..Self::default() };
+        for word in words {
+            let number = word.strip_prefix("threshold=").ok_or_else(|| {
+                format!("'{word}' is not known after the way to compile; threshold=N is")
+            })?;
+            let number = number.parse().ok().filter(|n| *n > 0);
+            config.threshold = Some(number.ok_or("expected a threshold of 1 or more, such as threshold=1")?);
+        }
+        Ok(config)
     }
 }
 
@@ -159,4 +214,23 @@ pub enum BuildError {
     /// No such processor.
     #[error("there is no CPU model '{0}'; there are {known}", known = MODELS.map(|m| m.name).join(", "))]
     Model(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_compile_are_read_with_their_threshold() {
+        let full = JitConfig { threshold: Some(1), ..JitConfig::default() };
+        assert_eq!("full,threshold=1".parse(), Ok(full));
+        assert_eq!("baseline".parse(), Ok(JitConfig { tier: JitTier::Baseline, ..JitConfig::default() }));
+        assert_eq!("off".parse(), Ok(JitConfig { tier: JitTier::Off, ..JitConfig::default() }));
+        for (text, part) in
+            [("", "off, baseline and full"), ("full,fast", "'fast'"), ("full,threshold=0", "1 or more")]
+        {
+            let error = text.parse::<JitConfig>().expect_err(text);
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

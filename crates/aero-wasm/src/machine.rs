@@ -197,7 +197,7 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aero_machine::ClockConfig;
+    use aero_machine::{ClockConfig, JitTier};
     use serde_json::Value;
 
     /// What the page's sources say between `before` and `after`.
@@ -211,6 +211,7 @@ mod tests {
         match name {
             "clock" => "ClockConfig",
             "cpu" => "CpuChoice",
+            "jit" => "JitConfig",
             _ => panic!("{name} has no type"),
         }
     }
@@ -252,6 +253,19 @@ mod tests {
         assert_eq!(declared, ["model: string", "strict_msr: boolean"]);
         let choice = serde_json::to_value(aero_machine::CpuChoice::default()).expect("plain data");
         assert!(choice["model"].is_string() && choice["strict_msr"].is_boolean());
+    }
+
+    #[test]
+    fn page_declares_the_ways_to_compile() {
+        let declared = between(PROTOCOL, "export interface JitConfig {\n", "\n}");
+        let declared = declared.lines().map(str::trim).filter(|line| !line.starts_with("/**"));
+        let declared: Vec<_> = declared.map(|line| line.trim_end_matches(';')).collect();
+        let tiers = [JitTier::Off, JitTier::Baseline, JitTier::Full]
+            .map(|tier| serde_json::to_string(&tier).expect("plain data"));
+        let tiers = format!("tier: {}", tiers.join(" | "));
+        assert_eq!(declared, [tiers.as_str(), "threshold: number | null", "exact: boolean"]);
+        let config = serde_json::to_value(aero_machine::JitConfig::default()).expect("plain data");
+        assert!(config["tier"].is_string() && config["threshold"].is_null() && config["exact"].is_boolean());
     }
 
     #[test]

@@ -9,6 +9,7 @@ export interface MachineConfig {
   memory: number;
   cpu?: CpuChoice;
   hyperv?: boolean;
+  jit?: JitConfig;
   clock: ClockConfig;
   /** What the RTC shows at power-on, in seconds since 1970; without it the date of repeatable runs. */
   rtc?: number;
@@ -24,6 +25,16 @@ export interface CpuChoice {
   model: string;
   /** Unknown MSRs raise #GP; otherwise they read zero and swallow writes. */
   strict_msr: boolean;
+}
+
+/** What becomes of code that runs often. */
+export interface JitConfig {
+  /** How much work compiling may be. */
+  tier: "off" | "baseline" | "full";
+  /** How often a block runs before it is compiled; `null` leaves it to the translator. */
+  threshold: number | null;
+  /** Compiled code ends to the instruction. */
+  exact: boolean;
 }
 
 /** What a machine is doing, as the page shows it. */
