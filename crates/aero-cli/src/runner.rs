@@ -13,8 +13,9 @@ use crate::script::{Action, Player, Progress};
 use crate::terminal::{EscapeKey, RawMode};
 use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
+use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use std::io::IsTerminal as _;
@@ -149,7 +150,9 @@ impl<'a> Runner<'a> {
         };
         let debugcon = consoles(options)?;
         let started = Instant::now();
-        let machine = Machine::new(config(options), boot, Box::new(HostClock(started)))
+        let config = config(options);
+        let engine = engine(&config, &boot);
+        let machine = Machine::with_engine(config, boot, Box::new(HostClock(started)), engine)
             .map_err(|e| anyhow::Error::msg(blamed(&e, options)))?;
         let takes_input = options.serial == Serial::Stdio && options.clock == Clock::Realtime;
         let raw = match takes_input && std::io::stdin().is_terminal() {
@@ -453,6 +456,24 @@ fn config(options: &RunOptions) -> Config {
         post_port: options.post_port,
         test_device: options.testdev,
         vga: options.vga,
+    }
+}
+
+/// An engine for compiled code, if one is wanted and this host has one. Under `icount` it compiles where it is asked to,
+/// and at the threshold 1 code must not be interpreted while it waits.
+fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
+    if config.jit.tier == JitTier::Off {
+        return None;
+    }
+    let repeats = matches!(config.clock, ClockConfig::Icount { .. }) || config.jit.threshold == Some(1);
+    let bytes = Machine::arena_bytes(config, boot);
+    let made = if repeats { Wasmtime::synchronous(bytes) } else { Wasmtime::new(bytes) };
+    match made {
+        Ok((host, arena)) => Some(Engine { host: Box::new(host), arena }),
+        Err(error) => {
+            eprintln!("aero: --jit: {error}; everything is interpreted, as with --jit off");
+            None
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use wasmtime::Engine;
 
 /// A module for the machine at hand.
 pub struct Compiled {
-    /// What the translator knows of it. Its WebAssembly is taken out.
+    /// What the translator made.
     pub known: Module,
     /// Its machine code.
     pub code: wasmtime::Module,
@@ -76,9 +76,8 @@ impl Compiler {
     }
 
     fn compile(&self, job: &Job) -> Result<Compiled, HostError> {
-        let mut known = (self.compile)(job);
-        let wasm = core::mem::take(&mut known.wasm);
-        let code = wasmtime::Module::new(&self.engine, wasm).map_err(crate::refused)?;
+        let known = (self.compile)(job);
+        let code = wasmtime::Module::new(&self.engine, &known.wasm).map_err(crate::refused)?;
         Ok(Compiled { known, code })
     }
 }

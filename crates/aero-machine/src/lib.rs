@@ -10,6 +10,7 @@ mod boot;
 mod clock;
 mod config;
 mod devices;
+mod engine;
 pub mod layout;
 mod machine;
 mod typist;
@@ -22,5 +23,6 @@ pub use config::{
     Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel, MAX_FIRMWARE,
     REPEATABLE_RTC,
 };
+pub use engine::{Engine, processor};
 pub use machine::{Exit, Machine, Stats};
 pub use world::Unclaimed;

@@ -2,7 +2,8 @@
 
 use crate::boot;
 use crate::clock::{Clock, WallClock};
-use crate::config::{Boot, BuildError, ClockConfig, Config, Kernel};
+use crate::config::{Boot, BuildError, ClockConfig, Config, JitConfig, Kernel};
+use crate::engine::{self, Engine};
 use crate::layout::Dev;
 use crate::world::{Unclaimed, World};
 use aero_bus::{PowerRequest, VmTime};
@@ -46,6 +47,8 @@ pub struct Stats {
     /// Interrupts, exceptions, decoding, devices.
     #[serde(flatten)]
     pub cpu: aero_cpu::Counters,
+    /// Compiled code, if there is any.
+    pub jit: Option<aero_cpu::jit::Tally>,
     /// Ports and pages that nothing answered.
     pub unclaimed: usize,
     /// The last POST code.
@@ -72,6 +75,28 @@ impl Machine {
     /// # Errors
     /// When there is no such memory, or the kernel, initrd or ROM cannot be loaded.
     pub fn new(config: Config, boot: Boot, wall: Box<dyn WallClock>) -> Result<Self, BuildError> {
+        Self::with_engine(config, boot, wall, None)
+    }
+
+    /// Bytes of the arena that an [`Engine`] must lend.
+    pub fn arena_bytes(config: &Config, boot: &Boot) -> u64 {
+        let rom = match boot {
+            Boot::Kernel(_) => 0,
+            Boot::Firmware(rom) => rom.len() as u64,
+        };
+        GuestMemory::arena_bytes(config.memory, 1, rom)
+    }
+
+    /// The same with an engine for compiled code.
+    ///
+    /// # Errors
+    /// As for [`Machine::new`], and when the engine's arena is too small.
+    pub fn with_engine(
+        config: Config,
+        boot: Boot,
+        wall: Box<dyn WallClock>,
+        engine: Option<Engine>,
+    ) -> Result<Self, BuildError> {
         if let ClockConfig::Icount { mips } = config.clock
             && !(1..=100_000).contains(&mips)
         {
@@ -94,8 +119,10 @@ impl Machine {
                 (None, rom)
             }
         };
-        let mut mem = GuestMemory::with_rom(config.memory, 1, &rom)?;
-        let cpus = vec![Cpu::new(&mut mem, 0, cpu)];
+        let repeatable = matches!(config.clock, ClockConfig::Icount { .. });
+        let jit = JitConfig { exact: config.jit.exact || repeatable, ..config.jit };
+        let (mem, cpu) = engine::processor(config.memory, &rom, cpu, &jit, engine)?;
+        let cpus = vec![cpu];
         let world = World::new(&config, Clock::new(config.clock, wall), &mem);
         let mut machine = Self { mem, cpus, world, kernel, fault: None };
         machine.reset()?;
@@ -285,6 +312,7 @@ impl Machine {
             memory: self.mem.ram_size(),
             tlb_misses: cpu.tlb_misses(),
             cpu: cpu.core.counters,
+            jit: cpu.translator().map(|translator| translator.tally()),
             unclaimed: self.world.unclaimed().count(),
             post_code: self.world.devices.post.code(),
         }

@@ -1,0 +1,57 @@
+//! An engine for compiled code, and a processor that uses it.
+//!
+//! A host that has a WebAssembly engine lends it, together with the memory that both the engine and the emulator see:
+//! natively the engine's own, in the browser the emulator's. Without one everything is interpreted.
+
+use crate::config::{JitConfig, JitTier};
+use aero_cpu::{Cpu, CpuConfig};
+use aero_jit::cache::{CodeCache, Limits, Options};
+use aero_jit::host::CodeHost;
+use aero_jit::job::{Env, Tier};
+use aero_mem::{AllocError, GuestMemory};
+use aero_x86::cpuid::MODELS;
+
+/// What a host lends so that code can be compiled.
+pub struct Engine {
+    /// Runs compiled code.
+    pub host: Box<dyn CodeHost>,
+    /// The memory that compiled code sees, of [`GuestMemory::arena_bytes`] or more.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub arena: aero_mem::Lent,
+}
+
+/// Guest memory and processor 0, with what compiles its code if there is an engine for it and `jit` does not say `off`.
+///
+/// # Errors
+/// When there is no such memory.
+pub fn processor(
+    ram: u64,
+    rom: &[u8],
+    cpu: CpuConfig,
+    jit: &JitConfig,
+    engine: Option<Engine>,
+) -> Result<(GuestMemory, Cpu), AllocError> {
+    let tier = match jit.tier {
+        JitTier::Off => None,
+        JitTier::Baseline => Some(Tier::Baseline),
+        JitTier::Full => Some(Tier::Optimizing),
+    };
+    let Some((tier, engine)) = tier.zip(engine) else {
+        let mut mem = GuestMemory::with_rom(ram, 1, rom)?;
+        let cpu = Cpu::new(&mut mem, 0, cpu);
+        return Ok((mem, cpu));
+    };
+    #[cfg(not(target_arch = "wasm32"))]
+    let mut mem = GuestMemory::lent(engine.arena, ram, 1, rom)?;
+    #[cfg(target_arch = "wasm32")]
+    let mut mem = GuestMemory::with_rom(ram, 1, rom)?;
+    let mut processor = Cpu::new(&mut mem, 0, cpu);
+    let model = MODELS.iter().position(|model| model.name == cpu.model.name).unwrap_or_default() as u8;
+    // Every engine of today has them.
+    let options = Options { exact: jit.exact, tail_calls: true, model, tier };
+    let env = Env::new(mem.layout(), 0, options);
+    let defaults = Limits::default();
+    let limits = Limits { threshold: jit.threshold.unwrap_or(defaults.threshold), ..defaults };
+    processor.set_translator(Box::new(CodeCache::new(engine.host, env, limits)));
+    Ok((mem, processor))
+}
