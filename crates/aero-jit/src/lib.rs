@@ -8,10 +8,12 @@
 //! [`cache`] decides what is compiled and keeps what was; [`host`] is where the result runs.
 
 pub mod compile;
+pub mod evaluate;
 pub mod flags;
 pub mod host;
 pub mod ir;
 pub mod job;
+pub mod operators;
 pub mod region;
 pub mod simd;
 pub mod text;
