@@ -9,10 +9,12 @@
 
 pub mod cache;
 pub mod compile;
+pub mod evaluate;
 pub mod flags;
 pub mod host;
 pub mod ir;
 pub mod job;
+pub mod operators;
 pub mod region;
 pub mod simd;
 pub mod text;

@@ -85,10 +85,10 @@ pub fn verify(region: &Region) -> Result<(), Invalid> {
 /// # Panics
 /// If a rule is broken, naming what ran last.
 pub fn debug_verify(region: &Region, after: &str) {
-    if cfg!(debug_assertions) {
-        if let Err(wrong) = verify(region) {
-            panic!("{after} made an invalid region: {wrong}\n{region}");
-        }
+    if cfg!(debug_assertions)
+        && let Err(wrong) = verify(region)
+    {
+        panic!("{after} made an invalid region: {wrong}\n{region}");
     }
 }
 
