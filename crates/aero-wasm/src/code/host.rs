@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::slots::Slots;
 use super::translator;
 use crate::host::BrowserClock;
-use aero_cpu::jit::{self, Status};
+use aero_cpu::jit::Status;
 use aero_cpu::vcpu::Vcpu;
 use aero_jit::host::{CodeHost, Done, HostError};
 use aero_jit::job::{Job, Module};
@@ -160,7 +160,7 @@ impl CodeHost for BrowserHost {
 
     unsafe fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
         // SAFETY: `ctx` is the run loop's, and between two regions nobody else refers to it.
-        let next = || jit::next_region(unsafe { &*ctx.cast::<Vcpu<'_>>() });
+        let next = || unsafe { &*ctx.cast::<Vcpu<'_>>() }.next_region();
         // SAFETY: slots in the jump table, as the first one, are those of regions that are installed.
         unsafe { run(slot, ctx, next) }
     }
