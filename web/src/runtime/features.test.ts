@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { environment, missing, requireFeatures } from "./features";
+import { environment, hasTailCalls, missing, requireFeatures } from "./features";
 
 const complete = {
   crossOriginIsolated: true,
@@ -49,5 +49,13 @@ describe("missing", () => {
   it("tests with modules that a real engine accepts", () => {
     const { validate } = environment();
     expect(missing({ ...complete, validate })).toEqual([]);
+  });
+});
+
+describe("hasTailCalls", () => {
+  it("asks the engine, with a module that a real one accepts", () => {
+    expect(hasTailCalls()).toBe(true);
+    expect(hasTailCalls({ validate: () => false })).toBe(false);
+    expect(hasTailCalls({ validate: undefined })).toBe(false);
   });
 });

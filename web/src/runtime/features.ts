@@ -36,6 +36,14 @@ const THREADS = new Uint8Array([
 /** A function that makes and drops a `v128`. */
 const SIMD = new Uint8Array([...HEADER, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 9, 1, 7, 0, 0x41, 0, 0xfd, 15, 0x1a, 0x0b]);
 
+/** A function that ends by calling itself: `return_call 0`. */
+const TAIL_CALLS = new Uint8Array([...HEADER, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 6, 1, 4, 0, 0x12, 0, 0x0b]);
+
+/** Whether compiled code may end by calling other compiled code. Without it the code returns and is called anew. */
+export function hasTailCalls(env: Pick<Environment, "validate"> = environment()): boolean {
+  return env.validate?.(TAIL_CALLS) ?? false;
+}
+
 const UPDATE = "Use a current Chrome, Edge, Firefox or Safari.";
 
 /** Everything that is missing, most important first; empty when Aero can run. */

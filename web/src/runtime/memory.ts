@@ -26,3 +26,11 @@ export async function withMemory<T>(
   }
   throw memoryRefused(refusal);
 }
+
+/** Pages for the JIT's worker: 256 MiB. */
+const TRANSLATOR_MAXIMUM = 4096;
+
+/** The memory of an instance that only compiles. It must be able to grow beyond its first pages. */
+export function translatorMemory(): WebAssembly.Memory {
+  return new WebAssembly.Memory({ initial: INITIAL, maximum: TRANSLATOR_MAXIMUM, shared: true });
+}

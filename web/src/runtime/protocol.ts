@@ -1,4 +1,4 @@
-/** Messages between the page and the worker that owns the machine. */
+/** Messages between the page and the worker that owns the machine, and between that and the worker that compiles. */
 
 /** `aero_machine::ClockConfig`. */
 export type ClockConfig = { kind: "realtime" } | { kind: "icount"; mips: number };
@@ -96,3 +96,13 @@ export type FromWorker =
   | { kind: "refused"; id: number; message: string }
   /** `dead`: the machine is gone and only a new worker helps; otherwise a reset does. */
   | { kind: "failed"; message: string; cure: string; dead: boolean };
+
+export type ToTranslator =
+  | { kind: "begin"; module: WebAssembly.Module; tailCalls: boolean }
+  | { kind: "job"; ticket: number; job: Uint8Array<ArrayBuffer> };
+
+export type FromTranslator =
+  | { kind: "done"; ticket: number; ms: number; module: WebAssembly.Module; facts: Uint8Array<ArrayBuffer> }
+  | { kind: "refused"; ticket: number; ms: number; reason: string }
+  /** The worker has ended. */
+  | { kind: "failed"; reason: string };

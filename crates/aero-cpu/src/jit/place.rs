@@ -88,6 +88,16 @@ impl Vcpu<'_> {
         self.regions.jumps.clear(table);
     }
 
+    /// The region at RIP by the jump table, unless something waits or the budget is used up: what a host that has no
+    /// dispatcher in compiled code goes on with when a region returns.
+    #[inline]
+    pub fn next_region(&self) -> Option<u32> {
+        if self.attention || self.st.budget <= 0 {
+            return None;
+        }
+        self.regions.jumps.lookup(self.jumps(), self.st.rip, self.mode_key)
+    }
+
     pub(crate) fn jumps(&self) -> Jumps {
         Jumps::of(self.mem, self.core.id.into())
     }

@@ -28,7 +28,7 @@ export interface Arrival {
   ticket: number;
   /** Milliseconds that it took. */
   ms: number;
-  /** Facts about the module, or none and the reason why there is no module. */
+  /** The module with facts about it as Rust reads them, or none and the reason why there is no module. */
   facts: Uint8Array | undefined;
   refusal: string;
 }

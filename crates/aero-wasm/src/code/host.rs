@@ -7,12 +7,13 @@ use super::pace::Pace;
 use super::slots::Slots;
 use super::translator;
 use crate::host::BrowserClock;
-use aero_cpu::jit::{self, Status};
+use aero_cpu::jit::Status;
 use aero_cpu::vcpu::Vcpu;
 use aero_jit::host::{CodeHost, Done, HostError};
 use aero_jit::job::{Job, Module};
 use aero_machine::WallClock;
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::VecDeque;
 use wasm_bindgen::JsValue;
 
@@ -33,6 +34,20 @@ pub(crate) struct BrowserHost {
     in_flight: VecDeque<Job>,
     /// Tickets of jobs that were too many.
     refused: VecDeque<u32>,
+    /// The turn in which everything had been taken that the translator had done.
+    drained: u32,
+}
+
+/// Turns of the worker's event loop that ran the guest.
+static TURNS: AtomicU32 = AtomicU32::new(0);
+
+/// The worker's event loop has had a turn: only then can the translator's results arrive.
+pub(crate) fn begin_turn() {
+    TURNS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn turn() -> u32 {
+    TURNS.load(Ordering::Relaxed)
 }
 
 impl BrowserHost {
@@ -45,26 +60,35 @@ impl BrowserHost {
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
             refused: VecDeque::new(),
+            drained: turn().wrapping_sub(1),
         }
     }
 
-    /// One more job, as far as time allows.
-    fn next_done(&mut self, begun: u64) -> Option<Done> {
+    /// One more job that the translator has done, as far as time allows.
+    fn next_arrival(&mut self) -> Option<Done> {
+        if self.drained == turn() {
+            return None;
+        }
+        let begun = BrowserClock.now_ns();
         if !self.pace.allows(begun) {
             return None;
         }
-        if self.engine.has_translator() {
-            let arrival = self.engine.take();
-            let job = arrival.as_ref().and_then(|_| self.in_flight.pop_front());
-            self.feed();
-            return arrival
-                .map(|arrival| self.install_arrival(&arrival, job.map_or(0, |job| job.sources.len())));
-        }
-        if let Some(job) = self.in_flight.pop_front() {
-            return Some(self.without_translator(&job));
-        }
-        let job = self.waiting.pop_front()?;
-        Some(self.compile_here(&job))
+        let Some(arrival) = self.engine.take() else {
+            self.drained = turn();
+            return None;
+        };
+        self.in_flight.retain(|job| job.ticket != arrival.ticket());
+        let result = self.install_arrival(&arrival);
+        let took = since(begun);
+        self.pace.spend(took);
+        Some(Done { ticket: arrival.ticket(), result, ns: (arrival.ms() * 1e6) as u64 + took })
+    }
+
+    fn install_arrival(&mut self, arrival: &Arrival) -> Result<(u32, Module), HostError> {
+        let facts = arrival.facts().ok_or_else(|| HostError::Refused(arrival.refusal()))?;
+        let module = translator::unpack(&facts).map_err(HostError::Refused)?;
+        let first = self.install(module.regions.len(), |engine, first| engine.install_arrival(arrival, first))?;
+        Ok((first, module))
     }
 
     /// Keeps the translator busy.
@@ -77,65 +101,50 @@ impl BrowserHost {
         }
     }
 
-    /// The translator is gone, maybe over its oldest job, which is therefore not tried again; the others are.
-    fn without_translator(&mut self, culprit: &Job) -> Done {
-        while let Some(job) = self.in_flight.pop_back() {
-            self.waiting.push_front(job);
+    /// The next job without a translator. If one is gone it is maybe over its oldest job, which is therefore not tried
+    /// again; the others are.
+    fn next_here(&mut self) -> Option<Done> {
+        if let Some(culprit) = self.in_flight.pop_front() {
+            self.waiting.extend(self.in_flight.drain(..));
+            let reason = HostError::Refused(String::from("the translator's worker failed"));
+            return Some(Done { ticket: culprit.ticket, result: Err(reason), ns: 0 });
         }
-        let reason = String::from("the translator's worker failed");
-        Done { ticket: culprit.ticket, result: Err(HostError::Refused(reason)), ns: 0 }
+        let job = self.waiting.pop_front()?;
+        let begun = BrowserClock.now_ns();
+        let module = aero_jit::compile(&job);
+        let first = self.install(module.regions.len(), |engine, first| engine.install(&module.wasm, first));
+        Some(Done { ticket: job.ticket, result: first.map(|first| (first, module)), ns: since(begun) })
     }
 
-    fn compile_here(&mut self, job: &Job) -> Done {
-        let module = aero_jit::compile(job);
-        let wasm = &module.wasm;
-        let installed = install(&mut self.slots, &self.engine, module.regions.len(), |engine, first| {
-            engine.install(wasm, first)
-        });
-        let regions = module.regions;
-        let result = installed.map(|first| (first, Module { wasm: Vec::new(), regions }));
-        Done { ticket: job.ticket, result, ns: 0 }
-    }
-
-    fn install_arrival(&mut self, arrival: &Arrival, regions: usize) -> Done {
-        let result = self.try_install_arrival(arrival, regions);
-        Done { ticket: arrival.ticket(), result, ns: (arrival.ms() * 1e6) as u64 }
-    }
-
-    fn try_install_arrival(&mut self, arrival: &Arrival, regions: usize) -> Result<(u32, Module), HostError> {
-        let facts = arrival.facts().ok_or_else(|| HostError::Refused(arrival.refusal()))?;
-        let module = translator::unpack(&facts).map_err(HostError::Refused)?;
-        debug_assert_eq!(module.regions.len(), regions, "one for each source");
-        let count = module.regions.len();
-        let first = install(&mut self.slots, &self.engine, count, |engine, first| {
-            engine.install_arrival(arrival, first)
+    /// Finds room for a module and installs it.
+    fn install(
+        &mut self,
+        count: usize,
+        how: impl FnOnce(&Engine, u32) -> Result<(), JsValue>,
+    ) -> Result<u32, HostError> {
+        let count = u32::try_from(count).map_err(|_| HostError::Full)?;
+        let first = self.slots.take(count, |more| self.engine.grow(more)).ok_or(HostError::Full)?;
+        how(&self.engine, first).map_err(|error| {
+            self.slots.put(first, count);
+            HostError::Refused(words(&error))
         })?;
-        Ok((first, module))
+        Ok(first)
     }
 }
 
-/// Finds room for a module and installs it.
-fn install(
-    slots: &mut Slots,
-    engine: &Engine,
-    count: usize,
-    how: impl FnOnce(&Engine, u32) -> Result<(), JsValue>,
-) -> Result<u32, HostError> {
-    let count = u32::try_from(count).map_err(|_| HostError::Full)?;
-    let first = slots.take(count, |more| engine.grow(more)).ok_or(HostError::Full)?;
-    how(engine, first).map_err(|error| {
-        slots.put(first, count);
-        HostError::Refused(words(&error))
-    })?;
-    Ok(first)
+fn since(begun: u64) -> u64 {
+    BrowserClock.now_ns().saturating_sub(begun)
 }
 
 impl CodeHost for BrowserHost {
     fn submit(&mut self, job: Job) {
         if self.waiting.len() >= WAITING {
             self.refused.push_back(job.ticket);
-        } else {
-            self.waiting.push_back(job);
+            return;
+        }
+        self.waiting.push_back(job);
+        if self.engine.has_translator() {
+            self.feed();
         }
     }
 
@@ -146,12 +155,12 @@ impl CodeHost for BrowserHost {
         if self.pending() == 0 {
             return None;
         }
-        let begun = BrowserClock.now_ns();
-        let mut done = self.next_done(begun)?;
-        let took = BrowserClock.now_ns().saturating_sub(begun);
-        self.pace.spend(took);
-        done.ns += took;
-        Some(done)
+        if !self.engine.has_translator() {
+            return self.next_here();
+        }
+        let done = self.next_arrival();
+        self.feed();
+        done
     }
 
     fn pending(&self) -> usize {
@@ -160,7 +169,7 @@ impl CodeHost for BrowserHost {
 
     unsafe fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
         // SAFETY: `ctx` is the run loop's, and between two regions nobody else refers to it.
-        let next = || jit::next_region(unsafe { &*ctx.cast::<Vcpu<'_>>() });
+        let next = || unsafe { &*ctx.cast::<Vcpu<'_>>() }.next_region();
         // SAFETY: slots in the jump table, as the first one, are those of regions that are installed.
         unsafe { run(slot, ctx, next) }
     }

@@ -29,7 +29,7 @@ impl Slots {
         let run = &mut self.free[at];
         let first = run.start;
         run.start += count;
-        if run.is_empty() {
+        if run.start == run.end {
             self.free.remove(at);
         }
         Some(first)

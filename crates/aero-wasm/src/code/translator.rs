@@ -33,8 +33,7 @@ impl Translated {
 pub fn translate(job: &[u8]) -> Result<Translated, JsError> {
     let job: Job = postcard::from_bytes(job)?;
     let module = aero_jit::compile(&job);
-    let facts = Module { wasm: Vec::new(), regions: module.regions };
-    Ok(Translated { wasm: module.wasm, facts: encode(&facts) })
+    Ok(Translated { facts: encode(&module), wasm: module.wasm })
 }
 
 /// The functions of this instance that Rust calls by pointer.
@@ -48,7 +47,7 @@ pub(super) fn pack(job: &Job) -> Vec<u8> {
     encode(job)
 }
 
-/// What is known of a module that the engine has.
+/// A module with what is known of it.
 pub(super) fn unpack(facts: &[u8]) -> Result<Module, String> {
     postcard::from_bytes(facts).map_err(|error| format!("the translator's facts: {error}"))
 }
@@ -60,7 +59,7 @@ fn encode(value: &impl serde::Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aero_jit::job::{Compiled, Env, Key, Page, Source, Tier};
+    use aero_jit::job::{Env, Key, Page, Source, Tier};
 
     fn job() -> Job {
         let env = Env {
@@ -86,19 +85,15 @@ mod tests {
     }
 
     #[test]
-    fn facts_survive_the_way_back_without_the_module() {
+    fn module_survives_the_way_back() {
         let mut done = translate(&pack(&job())).expect("a job");
-        let facts = unpack(&done.take_facts()).expect("facts");
         let here = aero_jit::compile(&job());
-        assert_eq!((done.take_wasm(), facts.regions), (here.wasm, here.regions));
-        assert!(facts.wasm.is_empty());
+        assert_eq!(done.take_wasm(), here.wasm);
+        assert_eq!(unpack(&done.take_facts()), Ok(here));
     }
 
     #[test]
-    fn facts_of_a_region_are_kept() {
-        let region = Compiled { ranges: vec![(-4, 20)], interpreted: vec![3], instructions: 6 };
-        let module = Module { wasm: Vec::new(), regions: vec![None, Some(region)] };
-        assert_eq!(unpack(&encode(&module)), Ok(module));
+    fn facts_that_are_none_are_refused() {
         assert!(unpack(&[]).is_err());
     }
 }
