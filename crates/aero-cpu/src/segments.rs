@@ -349,9 +349,12 @@ impl Vcpu<'_> {
         Ok(upper as u32)
     }
 
-    /// The base address in a 16-byte system descriptor.
-    fn long_base(&mut self, d: &Descriptor) -> Result<u64, Stop> {
-        let base = d.base() | u64::from(self.upper_half(d)?) << 32;
+    /// The upper half of a base address: in long mode system descriptors have 16 bytes.
+    fn upper_base(&mut self, d: &Descriptor) -> Result<u64, Stop> {
+        Ok(if self.st.long_mode() { u64::from(self.upper_half(d)?) << 32 } else { 0 })
+    }
+
+    fn check_base(&mut self, d: &Descriptor, base: u64) -> Result<u64, Stop> {
         if crate::access::is_canonical(base) { Ok(base) } else { Err(self.gp(code(d.selector))) }
     }
 
@@ -368,11 +371,13 @@ impl Vcpu<'_> {
         if d.is_code_or_data() || d.system_type() != kind::LDT {
             return Err(self.raise_code(vector, code(selector)));
         }
+        // All of it must lie in the table, before it matters whether it is present (Intel SDM vol. 2A, LLDT).
+        let upper = self.upper_base(&d)?;
         if !d.present() {
             let absent = if vector == Vector::INVALID_TSS { vector } else { Vector::NOT_PRESENT };
             return Err(self.raise_code(absent, code(selector)));
         }
-        let base = if self.st.long_mode() { self.long_base(&d)? } else { d.base() };
+        let base = self.check_base(&d, upper | d.base())?;
         self.st.ldtr = Segment { base, ..d.segment() };
         Ok(())
     }
@@ -388,10 +393,11 @@ impl Vcpu<'_> {
         if d.is_code_or_data() || !available {
             return Err(self.gp(code(selector)));
         }
+        let upper = self.upper_base(&d)?;
         if !d.present() {
             return Err(self.raise_code(Vector::NOT_PRESENT, code(selector)));
         }
-        let base = if self.st.long_mode() { self.long_base(&d)? } else { d.base() };
+        let base = self.check_base(&d, upper | d.base())?;
         self.set_busy(&d, true)?;
         self.st.tr = Segment { base, attributes: d.attributes() | kind::BUSY, ..d.segment() };
         Ok(())

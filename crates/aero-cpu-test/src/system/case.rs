@@ -141,16 +141,20 @@ const FILL: u16 = 0x8000;
 impl Patches {
     /// Puts bytes.
     pub fn put(&mut self, offset: u16, bytes: &[u8]) {
-        self.0.extend(offset.to_le_bytes());
-        self.0.extend((bytes.len() as u16).to_le_bytes());
-        self.0.extend(bytes);
+        self.entry(bytes.len() as u16, offset, bytes);
     }
 
     /// Fills `len` bytes.
     pub fn fill(&mut self, offset: u16, len: u16, byte: u8) {
-        self.0.extend(offset.to_le_bytes());
-        self.0.extend((len | FILL).to_le_bytes());
-        self.0.push(byte);
+        self.entry(len | FILL, offset, &[byte]);
+    }
+
+    fn entry(&mut self, len: u16, offset: u16, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.extend(len.to_le_bytes());
+            self.0.extend(offset.to_le_bytes());
+            self.0.extend(bytes);
+        }
     }
 
     /// Puts a word.
@@ -185,7 +189,7 @@ impl Patches {
 
     /// The list as the driver reads it.
     pub fn encoded(&self) -> Vec<u8> {
-        [&self.0[..], &[0xff, 0xff]].concat()
+        [&self.0[..], &[0, 0]].concat()
     }
 }
 

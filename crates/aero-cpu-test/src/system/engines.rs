@@ -153,9 +153,9 @@ struct Running {
 }
 
 /// How long an emulator may be silent before it is taken to hang, by the clock on the wall.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The same in processor time, in hundredths of a second: cases take milliseconds.
-const BUSY: u64 = 200;
+const BUSY: u64 = 40;
 
 /// More bytes of output than a case can have on average. A case that overwrites the driver's variables and then ends in
 /// a triple fault makes the ROM begin again, for ever.

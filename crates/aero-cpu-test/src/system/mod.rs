@@ -324,6 +324,17 @@ mod tests {
     }
 
     #[test]
+    fn byte_at_the_end_of_the_window_is_put_and_the_rest_too() {
+        let mut case = Case::new(Env::Flat, "mov al, m; INT3");
+        case.patches.put(0xffff, &[0x5a]);
+        case.reg(case::reg::EBX, layout::linear(0xffff));
+        case.code(&[0x8a, 0x03]);
+        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &[case]).expect("a ROM");
+        assert_eq!(outcomes[0].vector(), Some(3));
+        assert_eq!(outcomes[0].record(layout::record::GPR), 0x5a);
+    }
+
+    #[test]
     fn triple_fault_is_told_and_the_next_case_runs() {
         let mut broken = Case::new(Env::Flat, "no vectors at all");
         broken.patches.put16(layout::state::IDTR, 0);

@@ -38,6 +38,16 @@ const RESET_VECTOR: usize = 0x1_fff0;
 /// Where code that went to an offset without its segment's base strays.
 const STRAY: u32 = 0x8000;
 
+/// Memory beside the window that cases write, and the dwords that fill it before each: the table at 0, what follows
+/// the window, and what lies 64 KiB from the base of the segments whose limits are tried.
+const BESIDE: [(u32, u32, u32); 3] = [
+    (0, 0x400, var::REDIRECTION),
+    (WINDOW + WINDOW_SIZE, WINDOW + WINDOW_SIZE + 0x1000, STOP),
+    (WINDOW + 0x1_b000, WINDOW + 0x1_d000, STOP),
+];
+/// INT3, four times: what runs off the window's end is to stop there.
+const STOP: u32 = 0xcccc_cccc;
+
 const CR0_PE_ET: u32 = 0x11;
 const CR4_PAE: u32 = 0x20;
 const EFER: u32 = 0xc000_0080;
@@ -244,13 +254,11 @@ fn start(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.mov(edi, WINDOW)?;
     a.mov(ecx, WINDOW_SIZE / 4)?;
     a.rep().movsd()?;
-    // What runs off the window's end, or lands before its begin, is to stop there.
-    a.mov(eax, 0xcccc_ccccu32)?;
-    for (from, to) in [(WINDOW + WINDOW_SIZE, WINDOW + WINDOW_SIZE + 0x40), (STRAY, WINDOW)] {
-        a.mov(edi, from)?;
-        a.mov(ecx, (to - from) / 4)?;
-        a.rep().stosd()?;
-    }
+    // What lands before the window's begin is to stop there.
+    a.mov(eax, STOP)?;
+    a.mov(edi, STRAY)?;
+    a.mov(ecx, (WINDOW - STRAY) / 4)?;
+    a.rep().stosd()?;
     a.mov(word_ptr(var::REDIRECTED), var::UD2)?;
     a.mov(dword_ptr(var::MAGIC), var::ALIVE)?;
     for byte in BEGIN {
@@ -267,11 +275,13 @@ fn next(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     a.lodsb()?;
     a.test(al, al)?;
     a.je(l.finish)?;
-    // Code that strayed may have written there.
-    a.mov(eax, var::REDIRECTION)?;
-    a.xor(edi, edi)?;
-    a.mov(ecx, 256)?;
-    a.rep().stosd()?;
+    // Cases may have written there.
+    for (from, to, fill) in BESIDE {
+        a.mov(eax, fill)?;
+        a.mov(edi, from)?;
+        a.mov(ecx, (to - from) / 4)?;
+        a.rep().stosd()?;
+    }
     a.mov(ebp, WINDOW)?;
     a.call(l.apply)?;
     a.mov(dword_ptr(var::NEXT), esi)?;
@@ -279,18 +289,18 @@ fn next(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     Ok(())
 }
 
-/// Puts a list of bytes at ESI into the window at EBP. An entry is an offset and a length, 16 bits each, and the bytes;
-/// or, with bit 15 of the length set, one byte to fill with. Offset FFFFh ends the list.
+/// Puts a list of bytes at ESI into the window at EBP. An entry is a length and an offset, 16 bits each, and the bytes;
+/// or, with bit 15 of the length set, one byte to fill with. Length 0 ends the list.
 fn apply(a: &mut CodeAssembler, l: &mut Labels) -> Result<()> {
     let (mut fill, mut done) = (a.create_label(), a.create_label());
     a.set_label(&mut l.apply)?;
-    a.movzx(edi, word_ptr(esi))?;
-    a.add(esi, 2)?;
-    a.cmp(edi, 0xffff)?;
-    a.je(done)?;
-    a.add(edi, ebp)?;
     a.movzx(ecx, word_ptr(esi))?;
     a.add(esi, 2)?;
+    a.test(ecx, ecx)?;
+    a.je(done)?;
+    a.movzx(edi, word_ptr(esi))?;
+    a.add(esi, 2)?;
+    a.add(edi, ebp)?;
     a.btr(ecx, 15)?;
     a.jc(fill)?;
     a.rep().movsb()?;

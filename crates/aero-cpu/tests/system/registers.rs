@@ -182,6 +182,19 @@ fn task_and_local_table_registers_are_checked() {
 }
 
 #[test]
+fn system_descriptor_across_the_end_of_its_table_is_a_protection_fault_even_if_absent() {
+    let with = |selector: u16, modrm: u8| [&mov(0, selector.into())[..], &[0x0f, 0x00, modrm]].concat();
+    for (selector, access, modrm) in [(TR2, 0x09, 0xd8), (LDTR, 0x02, 0xd0)] {
+        let mut g = Guest::new(Mode::Long);
+        g.set_gdt(selector, descriptor(DATA, 0x67, access, 0));
+        g.write64(GDT + u64::from(selector) + 8, 0);
+        g.faults(&with(selector, modrm), 5, 11, Some(selector.into()));
+        g.st().gdtr.limit = selector + 14;
+        g.faults(&with(selector, modrm), 5, 13, Some(selector.into()));
+    }
+}
+
+#[test]
 fn lar_and_lsl_look_at_what_the_level_may_see() {
     let lar = |selector: u16| [&mov(1, selector.into())[..], &mov(0, 0x5555), &[0x0f, 0x02, 0xc1]].concat();
     let lsl = |selector: u16| [&mov(1, selector.into())[..], &mov(0, 0x5555), &[0x0f, 0x03, 0xc1]].concat();

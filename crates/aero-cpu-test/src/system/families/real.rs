@@ -29,8 +29,13 @@ pub fn real(r: &mut Random) -> Case {
     if how_far(&case.title) {
         // What goes somewhere must not go anywhere.
         case.reg(reg::EBX, at::DATA.into());
-        let sp = r.pick(&[at::STACK0, at::STACK0, 0xffff, 0xfffd]);
-        case.ss_sp(PARAGRAPH, sp.into());
+        let first = if case.title.starts_with("iret") { 0xfffb } else { 0xffff };
+        let sp = r.pick(&[at::STACK0, at::STACK0, first, 0xfffd]);
+        if sp == at::STACK0 {
+            case.ss_sp(PARAGRAPH, sp.into());
+        } else {
+            high_stack(&mut case, sp);
+        }
         case.title += &format!(", rather SP {sp:x}");
     }
     case.patches.put16(at::DATA, at::CODE_B);
@@ -40,6 +45,16 @@ pub fn real(r: &mut Random) -> Case {
     case.patches.put16(at::STACK0 + 4, r.word() as u16 & 0x7fd5 & !(flag::TF | flag::IF) as u16);
     place(&mut case, r, &code);
     case
+}
+
+/// A stack that has no room above, in a segment that begins below the window. What an emulator finds there that knows
+/// no limits is IP, CS and flags that lead to INT3.
+fn high_stack(case: &mut Case, sp: u16) {
+    const BELOW: u16 = 0x500;
+    case.ss_sp(PARAGRAPH - BELOW, sp.into());
+    let words = [at::CODE_B + 0x800, PARAGRAPH, flag::FIXED as u16];
+    let bytes: Vec<u8> = words.into_iter().flat_map(u16::to_le_bytes).collect();
+    case.patches.put(sp - (BELOW << 4), &bytes);
 }
 
 /// Whether an instruction takes its target, or an operand of several parts, from memory.
@@ -56,6 +71,8 @@ fn place(case: &mut Case, r: &mut Random, code: &[u8]) {
     case.cs_ip(PARAGRAPH, start.into());
     // What would wrap is left out: the record lies at the begin of the window.
     case.patches.put(start, &code[..usize::from(0u16.wrapping_sub(start))]);
+    // Where an emulator that knows no limits goes on; the stub of the vector writes over it.
+    case.patches.put(at::RECORD, &[0xcc, 0xcc]);
     case.title += " at the end of the segment";
 }
 

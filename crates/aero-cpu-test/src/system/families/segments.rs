@@ -171,11 +171,23 @@ pub fn stack(r: &mut Random) -> Case {
     case.reg(reg::EBX, u32::from(at::DATA));
     case.reg(reg::EBP, r.near(&[at::STACK0.into(), 0, 0x1_0000]));
     case.segment(super::super::layout::state::DS, sel::DATA16);
-    // Whatever is taken for a return address is one.
-    let target = if code16 { at::CODE_B.into() } else { linear(at::CODE_B) };
-    case.patches.put(at::STACK0 - 16, &target.to_le_bytes().repeat(16));
+    let short = code16 != (code[0] == 0x66);
+    return_addresses(&mut case, code16, short);
     case.code(&code);
     case
+}
+
+/// What RET takes for a return address is one, wherever the stack may be. Its lower two bytes are alike, so that a word
+/// that is not aligned leads nowhere else. Below the window's begin 32-bit code finds address 0, where UD2 waits; for
+/// 16-bit code that is the window's begin itself, whose first 12 bytes the stub of the vector overwrites.
+fn return_addresses(case: &mut Case, code16: bool, short: bool) {
+    let address: u32 = 0xb0b0 | if code16 { 0 } else { linear(0) };
+    let bytes = &address.to_le_bytes()[..if short { 2 } else { 4 }];
+    case.patches.put(at::STACK0 - 16, &bytes.repeat(64 / bytes.len()));
+    case.patches.put(0xfff0, &bytes.repeat(16 / bytes.len()));
+    if code16 {
+        case.patches.put(at::RECORD, &bytes.repeat(12 / bytes.len()));
+    }
 }
 
 fn stack_code(r: &mut Random) -> (&'static str, Vec<u8>) {
