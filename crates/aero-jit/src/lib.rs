@@ -9,6 +9,7 @@
 
 pub mod cache;
 pub mod compile;
+pub mod emit;
 pub mod evaluate;
 pub mod flags;
 pub mod host;
@@ -17,6 +18,7 @@ pub mod job;
 pub mod operators;
 pub mod region;
 pub mod simd;
+pub mod structure;
 pub mod text;
 pub mod translate;
 pub mod types;
