@@ -1,6 +1,6 @@
 // node v86.mjs V86_FOLDER BIOS_FOLDER KERNEL INITRD APPEND MIB
 //
-// Boots a guest in the npm package `v86` and copies its serial line to standard output. A peer to compare
+// Boots a guest in the npm package `v86` and has its serial line on the standard streams. A peer to compare
 // with; no part of Aero.
 import fs from "node:fs";
 import path from "node:path";
@@ -36,5 +36,7 @@ emulator.add_listener("serial0-output-byte", (byte) => {
   line = [];
   // Synchronous, because the emulator hardly ever lets the event loop turn.
   fs.writeSync(1, text);
-  if (text.includes("@done")) process.exit(0);
 });
+// The event loop turns when the guest is idle, and that is when it is given its turn.
+process.stdin.setEncoding("utf8").on("data", (text) => emulator.serial0_send(text));
+process.stdin.on("end", () => process.exit(0));

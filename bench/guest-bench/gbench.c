@@ -1,6 +1,6 @@
 // guest-bench: a small benchmark for PC emulators that runs as the only program of a Linux guest.
 //
-//   gbench [-c] [-t SECONDS] [-r ROUNDS] [-u UNITS] [all | sys | int | mem | fp | NAME...]
+//   gbench [-c] [-g] [-t SECONDS] [-r ROUNDS] [-u UNITS] [-x WORD] [all | sys | smc | int | mem | fp | NAME...]
 //
 // Every test repeats its unit of work for SECONDS on the guest's monotonic clock, ROUNDS times, and prints
 //
@@ -10,7 +10,11 @@
 // A host that stamps these two lines with its own clock need not trust the guest's. `check` is the result of
 // one unit: two machines that print different ones compute differently, so a run is a correctness test too.
 // `-u` runs exactly so many units, for tools that count instructions. `-c` measures with the process's CPU
-// time, for a native baseline on a busy host (system tests keep the monotonic clock).
+// time, for a native baseline on a busy host (system tests keep the monotonic clock). `-x 27f` loads the x87
+// control word, in hexadecimal: 37f is Linux's, 27f (53 bits of precision) Windows'.
+//
+// `-g` prints `@ready NAME` before a round and waits for a line on standard input, so that a host which measures
+// several emulators at once can give them turns. An emulator that waits is a guest in its idle loop.
 #include "gbench.h"
 
 #include <stdio.h>
@@ -23,9 +27,12 @@ struct options {
     int rounds;
     long units;
     int cpu_time;
+    int gate;
 };
 
-static const struct group *const groups[] = { &system_group, &integer_group, &memory_group, &float_group };
+static const struct group *const groups[] = {
+    &system_group, &smc_group, &integer_group, &memory_group, &float_group,
+};
 
 static clockid_t measuring_clock = CLOCK_MONOTONIC;
 static uint32_t random_state = 1;
@@ -54,6 +61,13 @@ void setup_random_bytes(void) {
     seed_random(0x12345678);
     for (uint32_t i = 0; i < MIB; i++) random_bytes[i] = next_random();
 }
+
+static void wait_for_turn(const struct test *test) {
+    printf("@ready %s\n", test->name);
+    for (int byte = 0; byte != EOF && byte != '\n';) byte = getchar();
+}
+
+static void load_control_word(uint16_t word) { __asm__ volatile("fldcw %0" : : "m"(word)); }
 
 static void run_round(const struct test *test, const struct options *options) {
     uint32_t check = 0;
@@ -86,8 +100,11 @@ static int run_group(const struct group *group, const struct options *options, c
     for (size_t i = 0; i < group->count; i++) {
         const struct test *test = &group->tests[i];
         if (!wanted(group, test, names)) continue;
-        if (test->setup) test->setup();
-        for (int round = 0; round < options->rounds; round++) run_round(test, options);
+        for (int round = 0; round < options->rounds; round++) {
+            if (options->gate) wait_for_turn(test);
+            if (round == 0 && test->setup) test->setup();
+            run_round(test, options);
+        }
         ran++;
     }
     return ran;
@@ -98,11 +115,13 @@ static char **parse_options(char **args, struct options *options) {
     for (; *args && **args == '-'; args++) {
         char option = (*args)[1];
         if (option == 'c') { options->cpu_time = 1; continue; }
+        if (option == 'g') { options->gate = 1; continue; }
         if (!args[1]) break;
         const char *value = *++args;
         if (option == 't') options->seconds = atof(value);
         if (option == 'r') options->rounds = atoi(value);
         if (option == 'u') options->units = atol(value);
+        if (option == 'x') load_control_word(strtoul(value, NULL, 16));
     }
     return args;
 }

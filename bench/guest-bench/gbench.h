@@ -24,7 +24,7 @@ struct group {
     size_t count;
 };
 
-extern const struct group system_group, integer_group, memory_group, float_group;
+extern const struct group system_group, smc_group, integer_group, memory_group, float_group;
 
 uint32_t next_random(void);
 void seed_random(uint32_t seed);

@@ -1,4 +1,4 @@
-// The kernel's work: system calls, page faults, processes, context switches, and code that patches itself.
+// The kernel's work: system calls, page faults, processes and context switches.
 #include "gbench.h"
 
 #include <stdlib.h>
@@ -98,32 +98,6 @@ void end_system_helpers(void) {
     status_of(echo_process);
 }
 
-// --- smc: patch an instruction's operand and call it, in one page: the worst case for a translator
-
-static uint8_t *patched;
-
-static void setup_smc(void) {
-    static const uint8_t code[] = {
-        0xB8, 0, 0, 0, 0,       // mov eax, operand
-        0x05, 1, 0, 0, 0,       // add eax, 1
-        0x35, 0x55, 0, 0, 0,    // xor eax, 55h
-        0xC3,                   // ret
-    };
-    if (patched) return;
-    patched = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    memcpy(patched, code, sizeof code);
-}
-
-static uint32_t run_smc(void) {
-    uint32_t sum = 0;
-    for (uint32_t i = 0; i < 2000; i++) {
-        memcpy(patched + 1, &i, sizeof i);
-        COMPILER_BARRIER();
-        sum += ((uint32_t (*)(void))patched)();
-    }
-    return sum;
-}
-
 static const struct test tests[] = {
     { "getpid", run_getpid, NULL, 2, "k/s" },
 #ifdef __i386__
@@ -134,6 +108,5 @@ static const struct test tests[] = {
     { "fork", run_fork, NULL, 1, "/s" },
     { "forkexec", run_forkexec, NULL, 1, "/s" },
     { "pipe", run_pipe, setup_pipe, 0.2, "k roundtrips/s" },
-    { "smc", run_smc, setup_smc, 2, "k patches/s" },
 };
 const struct group system_group = { "sys", tests, LENGTH(tests) };

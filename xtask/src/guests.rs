@@ -287,6 +287,7 @@ fn shell_archive(busybox: Vec<u8>) -> Result<Archive> {
 fn bench_archive(busybox: Vec<u8>, kits: &[&str]) -> Result<Archive> {
     let mut archive = base_archive(busybox);
     archive.file("init", 0o755, read_source("bench/guest-bench/init")?);
+    archive.file("cold", 0o755, read_source("bench/guest-bench/cold")?);
     for kit in kits {
         let binary = crate::bench::kit::build(kit)?;
         archive.file(&format!("gbench-{kit}"), 0o755, fs::read(binary)?);

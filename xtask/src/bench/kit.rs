@@ -26,7 +26,7 @@ struct Sources {
 const BENCH: Sources = Sources {
     name: "gbench",
     folder: "bench/guest-bench",
-    files: &["gbench.h", "gbench.c", "integer.c", "memory.c", "float.c", "system.c"],
+    files: &["gbench.h", "gbench.c", "integer.c", "memory.c", "float.c", "system.c", "smc.c"],
 };
 
 /// Checks of floating-point arithmetic that print the same on every right processor.
@@ -40,12 +40,54 @@ pub const COUNTED: &[&str] = &[
     "chase1m", "nbody", "mandel", "matmul", "matmul4", "simdint",
 ];
 
-/// The integer group, whose geometric mean is the headline figure.
-pub const INTEGER: &[&str] =
-    &["sieve", "crc32", "sha256", "qsort", "interp", "fib", "mul64", "div", "bigcode"];
+/// The kit's order of tests: system, self-modifying, integer, memory, floating point.
+const ORDER: &[&str] = &[
+    "getpid",
+    "int80",
+    "clock",
+    "pagefault",
+    "fork",
+    "forkexec",
+    "pipe",
+    "smc",
+    "smcdata",
+    "smcgen",
+    "smcself",
+    "sieve",
+    "crc32",
+    "sha256",
+    "qsort",
+    "interp",
+    "fib",
+    "mul64",
+    "div",
+    "bigcode",
+    "memcpy",
+    "memset",
+    "repmovs",
+    "bytecopy",
+    "chase16k",
+    "chase1m",
+    "chase64m",
+    "nbody",
+    "mandel",
+    "matmul",
+    "matmul4",
+    "simdint",
+];
+
+/// Where a test stands in the kit; behind all others if it is not of the kit.
+pub fn order(test: &str) -> usize {
+    ORDER.iter().position(|known| *known == test).unwrap_or(usize::MAX)
+}
+
+/// The binary of a kit: `i686-27f` is `i686` with another x87 control word.
+fn binary(kit: &str) -> &str {
+    kit.strip_suffix("-27f").unwrap_or(kit)
+}
 
 fn flags(kit: &str) -> Result<&'static str> {
-    Ok(match kit {
+    Ok(match binary(kit) {
         "x64" => "-m64",
         "i686" => "-m32 -march=i686 -mfpmath=387",
         "p4" => "-m32 -march=pentium4 -msse2 -mfpmath=sse",
@@ -89,6 +131,7 @@ fn build_program(program: &Sources, kit: &str) -> Result<PathBuf> {
 /// # Errors
 /// When Valgrind is missing and cannot be installed, or fails.
 pub fn instructions(kit: &str) -> Result<BTreeMap<String, u64>> {
+    let kit = binary(kit);
     let binary = build(kit)?;
     let place = folder()?.join(format!("instructions-{:016x}.json", fingerprint(&fs::read(&binary)?)));
     if let Ok(text) = fs::read_to_string(&place) {
@@ -101,7 +144,11 @@ pub fn instructions(kit: &str) -> Result<BTreeMap<String, u64>> {
     Ok(counts)
 }
 
-fn folder() -> Result<PathBuf> {
+/// The folder of the built kits.
+///
+/// # Errors
+/// When there is no place for the cache.
+pub fn folder() -> Result<PathBuf> {
     let folder = cache()?.join("bench/kit");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     Ok(folder)
@@ -197,6 +244,21 @@ mod tests {
     fn fingerprint_of_known_text_is_fnv1a() {
         assert_eq!(fingerprint(b""), 0xCBF2_9CE4_8422_2325);
         assert_eq!(fingerprint(b"a"), 0xAF63_DC4C_8601_EC8C);
+    }
+
+    #[test]
+    fn order_names_every_test_of_the_kit_once() {
+        let mut declared = Vec::new();
+        for file in BENCH.paths().filter(|path| path.extension().is_some_and(|ending| ending == "c")) {
+            let text = fs::read_to_string(&file).unwrap();
+            let rows =
+                text.lines().filter_map(|line| line.trim().strip_prefix("{ \"")?.split_once("\", run_"));
+            declared.extend(rows.map(|(name, _)| name.to_owned()));
+        }
+        let mut known = ORDER.to_vec();
+        known.sort_unstable();
+        declared.sort_unstable();
+        assert_eq!(declared, known);
     }
 
     #[test]

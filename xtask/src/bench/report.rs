@@ -1,12 +1,17 @@
-//! Tables of a bench: medians of rounds, MIPS beside the peers, and results that disagree.
+//! Tables of a bench: medians of rounds, MIPS, ratios to the peers, and results that disagree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::kit::INTEGER;
-use super::watch::{Measured, Round};
+use super::goals::{self, Row};
+use super::machines::Settings;
+use super::ratios::{Comparison, Cpu, GROUPS, INTEGER, PAIRS, Pair, compare, median, whole_mean};
+use super::session::{Measured, Round};
+
+/// The kits, in the order of the tables.
+const KITS: &[&str] = &["x64", "p4", "i686", "i686-27f"];
 
 /// One boot of one guest in one emulator.
 #[derive(Debug, Serialize)]
@@ -20,45 +25,83 @@ pub struct Run {
 }
 
 /// Everything that a bench found.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Report {
+    /// How Aero was set up.
+    pub settings: Settings,
+    /// The host's load averages before it began.
+    pub load: String,
     /// All boots, in the order of the tables' columns.
     pub runs: Vec<Run>,
     /// Instructions in a unit, by kit and test.
     pub instructions: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
+/// A report with what is computed from it.
+#[derive(Debug, Serialize)]
+pub struct Full<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    comparisons: Vec<Comparison>,
+    goals: Vec<Row>,
+}
+
 impl Report {
+    /// An empty report.
+    pub fn new(settings: &Settings) -> Report {
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+        Report { settings: settings.clone(), load, runs: Vec::new(), instructions: BTreeMap::new() }
+    }
+
+    /// The report with ratios and goals, for a file.
+    pub fn full(&self) -> Full<'_> {
+        Full { report: self, comparisons: self.comparisons(), goals: goals::of_kits(self) }
+    }
+
     /// The tables, as Markdown.
     pub fn markdown(&self) -> String {
-        let mut out = self.boot_table();
-        for kit in ["x64", "i686", "p4"] {
+        let mut out = format!("\nAero: {}; load before: {}\n", self.aero(), self.load);
+        out += &self.boot_table();
+        for kit in KITS {
             let machines = self.machines(kit);
             if machines.is_empty() {
                 continue;
             }
             out += &self.mips_table(kit, &machines);
             out += &self.rate_table(kit, &machines);
+            out += &self.cpu_table(kit, &machines);
+            out += &self.ratio_table(kit);
         }
+        out += &goals::table(&goals::of_kits(self), &self.settings.cpu);
         for line in self.disagreements() {
             writeln!(out, "\n**{line}**").expect("a string takes all text");
         }
         out
     }
 
+    /// Aero's settings, in words.
+    pub fn aero(&self) -> String {
+        let jit = self.settings.jit.as_ref().map_or_else(String::new, |jit| format!(" --jit {jit}"));
+        format!("--cpu {}{jit}", self.settings.cpu)
+    }
+
+    /// Work per CPU second: the median of the rounds.
+    pub fn rate(&self, machine: &str, kit: &str, test: &str, cpu: Cpu) -> Option<f64> {
+        self.median(machine, kit, test, |round| round.work * round.units as f64 / cpu.seconds(round))
+    }
+
     /// Guest instructions per microsecond of the emulating thread, or `None` where they are not counted.
     pub fn mips(&self, machine: &str, kit: &str, test: &str) -> Option<f64> {
         let instructions = *self.instructions.get(kit)?.get(test)?;
-        let units = self.median(machine, kit, test, |round| round.units as f64 / cpu_seconds(round))?;
+        let units =
+            self.median(machine, kit, test, |round| round.units as f64 / Cpu::Thread.seconds(round))?;
         Some(units * instructions as f64 / 1e6)
     }
 
     /// The geometric mean over the integer group, when every test of it was measured.
     pub fn integer_mean(&self, machine: &str, kit: &str) -> Option<f64> {
-        let logarithms: Option<Vec<f64>> =
-            INTEGER.iter().map(|test| self.mips(machine, kit, test).map(f64::ln)).collect();
-        let logarithms = logarithms?;
-        Some((logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp())
+        whole_mean(INTEGER.tests_of(kit).into_iter().map(|test| self.mips(machine, kit, test)))
     }
 
     /// One line for every test whose result differs between emulators or kits that must agree.
@@ -73,54 +116,121 @@ impl Report {
             .collect()
     }
 
+    /// The machines that did not come to their end.
+    pub fn unfinished(&self) -> Vec<String> {
+        let lost = self.runs.iter().filter(|run| !run.measured.done);
+        lost.map(|run| format!("{} did not finish {}", run.machine, run.guest)).collect()
+    }
+
+    fn comparisons(&self) -> Vec<Comparison> {
+        let mut all = Vec::new();
+        for (kit, pair) in
+            KITS.iter().flat_map(|kit| self.pairs(kit).into_iter().map(move |pair| (kit, pair)))
+        {
+            for cpu in [Cpu::Thread, Cpu::Process] {
+                all.extend(GROUPS.iter().filter_map(|group| compare(self, pair, kit, group, cpu)));
+            }
+        }
+        all
+    }
+
+    /// The pairs of which both ran the kit.
+    fn pairs(&self, kit: &str) -> Vec<Pair> {
+        let machines = self.machines(kit);
+        let both = |pair: &&Pair| machines.contains(&pair.machine) && machines.contains(&pair.peer);
+        PAIRS.iter().filter(both).copied().collect()
+    }
+
     fn boot_table(&self) -> String {
-        let mut out = "\n| boot to /init | guest | CPU s | wall s |\n|---|---|---:|---:|\n".to_owned();
-        for run in &self.runs {
-            let Measured { boot_thread_seconds: cpu, boot_wall_seconds: wall, .. } = &run.measured;
-            writeln!(out, "| {} | {} | {} | {} |", run.machine, run.guest, figure(*cpu), figure(*wall))
-                .expect("a string takes all text");
+        let mut out = "\n| boot to /init | guest | thread CPU s | process CPU s | wall s |\n\
+                       |---|---|---:|---:|---:|\n"
+            .to_owned();
+        for run in self.runs.iter().filter(|run| run.machine != "native") {
+            let boot = run.measured.boot;
+            let values = [
+                boot.map(|boot| boot.thread_seconds),
+                boot.map(|boot| boot.process_seconds),
+                boot.map(|boot| boot.wall_seconds),
+            ];
+            out += &row(&format!("{} | {}", run.machine, run.guest), &values);
         }
         out
     }
 
     fn mips_table(&self, kit: &str, machines: &[&str]) -> String {
-        let mut out = heading(&format!("{kit} kit, MIPS"), "test", machines);
-        for test in self.tests(kit) {
-            let row: Vec<_> = machines.iter().map(|machine| self.mips(machine, kit, test)).collect();
-            if row.iter().any(Option::is_some) {
-                out += &table_row(test, &row);
-            }
-        }
-        let means: Vec<_> = machines.iter().map(|machine| self.integer_mean(machine, kit)).collect();
-        if means.iter().any(Option::is_some) {
-            out += &table_row("**geometric mean of the integer group**", &means);
-        }
-        out
+        let tests = self.tests(kit);
+        let of_test = |test: &str| machines.iter().map(|it| self.mips(it, kit, test)).collect::<Vec<_>>();
+        let mut rows: Vec<_> = tests.iter().map(|test| ((*test).to_owned(), of_test(test))).collect();
+        let means = machines.iter().map(|machine| self.integer_mean(machine, kit)).collect();
+        rows.push(("**geometric mean of the integer group**".to_owned(), means));
+        table(&format!("{kit} kit, MIPS of the emulating thread"), machines, rows)
     }
 
     /// What has no count of instructions: the C library's and the kernel's work.
     fn rate_table(&self, kit: &str, machines: &[&str]) -> String {
         let counted =
             |test: &&str| self.instructions.get(kit).is_some_and(|counts| counts.contains_key(*test));
-        let tests: Vec<&str> = self.tests(kit).into_iter().filter(|test| !counted(test)).collect();
-        if tests.is_empty() {
+        let tests = self.tests(kit).into_iter().filter(|test| !counted(test));
+        let row = |test: &str| {
+            let unit = self.rounds(kit).find(|round| round.test == test).map_or("", |round| &round.rate_unit);
+            let rates = machines.iter().map(|machine| self.rate(machine, kit, test, Cpu::Thread));
+            (format!("{test}, {unit}"), rates.collect())
+        };
+        table(
+            &format!("{kit} kit, work per CPU second of the emulating thread"),
+            machines,
+            tests.map(row).collect(),
+        )
+    }
+
+    /// All rounds together: what the compiling threads cost.
+    fn cpu_table(&self, kit: &str, machines: &[&str]) -> String {
+        let total = |seconds: fn(&Round) -> f64| {
+            let sum = |machine: &&str| Some(self.rounds_of(machine, kit).map(seconds).sum::<f64>());
+            machines.iter().map(sum).collect::<Vec<_>>()
+        };
+        let rows = vec![
+            ("CPU of the emulating thread".to_owned(), total(|round| round.thread_seconds)),
+            ("CPU of the whole process".to_owned(), total(|round| round.process_seconds)),
+            ("wall".to_owned(), total(|round| round.wall_seconds)),
+        ];
+        table(&format!("{kit} kit, seconds of all rounds"), machines, rows)
+    }
+
+    fn ratio_table(&self, kit: &str) -> String {
+        let pairs = self.pairs(kit);
+        if pairs.is_empty() {
             return String::new();
         }
-        let mut out = heading(&format!("{kit} kit, work per CPU second"), "test", machines);
-        for test in tests {
-            let rate = |round: &Round| round.work * round.units as f64 / cpu_seconds(round);
-            let row: Vec<_> = machines.iter().map(|machine| self.median(machine, kit, test, rate)).collect();
-            let unit = self.rounds(kit).find(|round| round.test == test).map_or("", |round| &round.rate_unit);
-            out += &table_row(&format!("{test}, {unit}"), &row);
+        let mut rows = Vec::new();
+        for group in GROUPS.iter().filter(|group| !group.tests_of(kit).is_empty()) {
+            let compared = |cpu| pairs.iter().filter_map(move |pair| compare(self, *pair, kit, group, cpu));
+            if group.name != "whole kit" {
+                for (at, test) in group.tests_of(kit).into_iter().enumerate() {
+                    rows.push((test.to_owned(), compared(Cpu::Thread).map(|it| it.tests[at].1).collect()));
+                }
+            }
+            let means = |cpu| compared(cpu).map(|it| it.mean).collect::<Vec<_>>();
+            rows.push((format!("**{}**, geometric mean", group.name), means(Cpu::Thread)));
+            rows.push((format!("{}, by CPU of the process", group.name), means(Cpu::Process)));
         }
-        out
+        let names: Vec<String> = pairs.iter().map(Pair::to_string).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        table(&format!("{kit} kit, ratios"), &names, rows)
+    }
+
+    /// The rounds of a machine with a kit.
+    pub fn rounds_of<'a>(&'a self, machine: &'a str, kit: &'a str) -> impl Iterator<Item = &'a Round> {
+        let runs = self.runs.iter().filter(move |run| run.machine == machine);
+        runs.flat_map(|run| &run.measured.rounds).filter(move |round| round.kit == kit)
     }
 
     fn rounds<'a>(&'a self, kit: &'a str) -> impl Iterator<Item = &'a Round> {
         self.runs.iter().flat_map(|run| &run.measured.rounds).filter(move |round| round.kit == kit)
     }
 
-    fn tests<'a>(&'a self, kit: &'a str) -> Vec<&'a str> {
+    /// The tests of a kit, in the order that they ran in.
+    pub fn tests<'a>(&'a self, kit: &'a str) -> Vec<&'a str> {
         let mut tests: Vec<&str> = Vec::new();
         for round in self.rounds(kit) {
             if !tests.contains(&round.test.as_str()) {
@@ -130,69 +240,59 @@ impl Report {
         tests
     }
 
-    fn machines(&self, kit: &str) -> Vec<&str> {
-        let ran = |run: &&Run| run.measured.rounds.iter().any(|round| round.kit == kit);
-        self.runs.iter().filter(ran).map(|run| run.machine.as_str()).collect()
+    /// The machines that ran a kit.
+    pub fn machines(&self, kit: &str) -> Vec<&str> {
+        let mut machines: Vec<&str> = Vec::new();
+        for run in self.runs.iter().filter(|run| run.measured.rounds.iter().any(|round| round.kit == kit)) {
+            if !machines.contains(&run.machine.as_str()) {
+                machines.push(&run.machine);
+            }
+        }
+        machines
     }
 
     fn median(&self, machine: &str, kit: &str, test: &str, value: impl Fn(&Round) -> f64) -> Option<f64> {
-        let of_machine = self.runs.iter().filter(|run| run.machine == machine);
-        let rounds = of_machine.flat_map(|run| &run.measured.rounds);
-        let mut values: Vec<f64> =
-            rounds.filter(|round| round.kit == kit && round.test == test).map(value).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        match values.len() {
-            0 => None,
-            odd if odd % 2 == 1 => Some(values[middle]),
-            _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-        }
+        let rounds = self.rounds_of(machine, kit).filter(|round| round.test == test);
+        median(rounds.map(value).collect())
     }
 }
 
-/// The kernel counts a thread's time in steps of a few milliseconds; nothing is measured below one.
-fn cpu_seconds(round: &Round) -> f64 {
-    round.thread_seconds.max(1e-3)
+/// A table with a heading; nothing when no row has a value.
+pub fn table(title: &str, columns: &[&str], rows: Vec<(String, Vec<Option<f64>>)>) -> String {
+    let rows: Vec<_> = rows.into_iter().filter(|(_, values)| values.iter().any(Option::is_some)).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let rule = "---:|".repeat(columns.len());
+    let mut out = format!("\n### {title}\n\n| | {} |\n|---|{rule}\n", columns.join(" | "));
+    rows.iter().for_each(|(name, values)| out += &row(name, values));
+    out
 }
 
-fn heading(title: &str, first: &str, machines: &[&str]) -> String {
-    let mut out = format!("\n### {title}\n\n| {first} | {}", machines.join(" | "));
-    for other in machines.iter().skip(1) {
-        write!(out, " | {} / {other}", machines[0]).expect("a string takes all text");
-    }
-    let columns = 2 * machines.len() - 1;
-    out + " |\n|---|" + &"---:|".repeat(columns) + "\n"
+fn row(name: &str, values: &[Option<f64>]) -> String {
+    let values: Vec<String> = values.iter().map(|value| figure(*value)).collect();
+    format!("| {name} | {} |\n", values.join(" | "))
 }
 
-/// A row: the values, then the first one's ratio to each of the others.
-fn table_row(name: &str, values: &[Option<f64>]) -> String {
-    let mut out = format!("| {name}");
-    for value in values {
-        write!(out, " | {}", figure(*value)).expect("a string takes all text");
-    }
-    for other in values.iter().skip(1) {
-        let ratio = values[0].zip(*other).map(|(first, other)| first / other);
-        write!(out, " | {}", figure(ratio)).expect("a string takes all text");
-    }
-    out + " |\n"
-}
-
-fn figure(value: Option<f64>) -> String {
+/// A number with three digits that count, or a dash.
+pub fn figure(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
         Some(value) if value >= 100.0 => format!("{value:.0}"),
         Some(value) if value >= 10.0 => format!("{value:.1}"),
-        Some(value) => format!("{value:.2}"),
+        Some(value) if value >= 0.1 => format!("{value:.2}"),
+        Some(value) => format!("{value:.4}"),
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn round(test: &str, units: u64, thread_seconds: f64, check: &str) -> Round {
+    /// A round of two units of work a repetition.
+    pub fn round_of(kit: &str, test: &str, units: u64, thread_seconds: f64, process_seconds: f64) -> Round {
         Round {
-            kit: "x64".to_owned(),
+            kit: kit.to_owned(),
             test: test.to_owned(),
             rate_unit: "MB/s".to_owned(),
             work: 2.0,
@@ -200,47 +300,77 @@ mod tests {
             guest_seconds: 1.0,
             wall_seconds: 1.0,
             thread_seconds,
-            process_seconds: thread_seconds,
-            check: check.to_owned(),
+            process_seconds,
+            check: "a".to_owned(),
         }
     }
 
-    fn report(rounds: Vec<Round>) -> Report {
-        let measured = Measured { rounds, ..Measured::default() };
-        let counts = INTEGER.iter().map(|test| ((*test).to_owned(), 1_000_000)).collect();
-        Report {
-            runs: vec![Run { machine: "aero".to_owned(), guest: "bench".to_owned(), measured }],
-            instructions: BTreeMap::from([("x64".to_owned(), counts)]),
-        }
+    /// A report of these machines' rounds.
+    pub fn report(machines: Vec<(&str, Vec<Round>)>) -> Report {
+        let run = |(machine, rounds): (&str, Vec<Round>)| Run {
+            machine: machine.to_owned(),
+            guest: "bench".to_owned(),
+            measured: Measured { rounds, done: true, ..Measured::default() },
+        };
+        let settings = Settings { cpu: "win7".to_owned(), jit: None };
+        Report { runs: machines.into_iter().map(run).collect(), ..Report::new(&settings) }
+    }
+
+    fn fib(units: u64) -> Round {
+        round_of("x64", "fib", units, 1.0, 1.0)
+    }
+
+    fn counted(mut report: Report) -> Report {
+        let counts = INTEGER.tests_of("x64").into_iter().map(|test| (test.to_owned(), 1_000_000)).collect();
+        report.instructions.insert("x64".to_owned(), counts);
+        report
     }
 
     #[test]
     fn mips_is_units_by_cpu_time_by_instructions() {
-        let report =
-            report(vec![round("fib", 100, 1.0, "1"), round("fib", 50, 1.0, "1"), round("fib", 80, 1.0, "1")]);
+        let report = counted(report(vec![("aero", vec![fib(100), fib(50), fib(80)])]));
         assert_eq!(report.mips("aero", "x64", "fib"), Some(80.0));
         assert_eq!(report.mips("qemu", "x64", "fib"), None);
     }
 
     #[test]
     fn mean_needs_the_whole_group() {
-        assert_eq!(report(vec![round("fib", 80, 1.0, "1")]).integer_mean("aero", "x64"), None);
-        let all = INTEGER.iter().map(|test| round(test, 80, 1.0, "1")).collect();
-        let mean = report(all).integer_mean("aero", "x64").unwrap();
+        let part = counted(report(vec![("aero", vec![fib(80)])]));
+        assert_eq!(part.integer_mean("aero", "x64"), None);
+        let all = INTEGER.tests_of("x64").into_iter().map(|test| round_of("x64", test, 80, 1.0, 1.0));
+        let mean = counted(report(vec![("aero", all.collect())])).integer_mean("aero", "x64").unwrap();
         assert!((mean - 80.0).abs() < 1e-9);
     }
 
     #[test]
     fn different_results_are_named() {
-        let report =
-            report(vec![round("fib", 1, 1.0, "a"), round("fib", 1, 1.0, "b"), round("div", 1, 1.0, "a")]);
+        let other = Round { check: "b".to_owned(), ..fib(1) };
+        let report = report(vec![("aero", vec![fib(1)]), ("qemu", vec![other])]);
         assert_eq!(report.disagreements().len(), 1);
         assert!(report.markdown().contains("x64 fib computes differently"));
     }
 
     #[test]
     fn uncounted_tests_appear_as_rates() {
-        let table = report(vec![round("memcpy", 10, 2.0, "a")]).markdown();
+        let round = round_of("x64", "memcpy", 10, 2.0, 2.0);
+        let table = report(vec![("aero", vec![round])]).markdown();
         assert!(table.contains("| memcpy, MB/s | 10.0 |"), "{table}");
+    }
+
+    #[test]
+    fn ratios_stand_beside_each_other_with_their_pair() {
+        let report = report(vec![("aero", vec![fib(30)]), ("qemu", vec![fib(20)])]);
+        let text = report.markdown();
+        assert!(text.contains("| | aero ÷ qemu |"), "{text}");
+        assert!(text.contains("| fib | 1.50 |"), "{text}");
+        let json = serde_json::to_value(report.full()).unwrap();
+        assert_eq!(json["comparisons"][0]["pair"]["peer"], "qemu");
+    }
+
+    #[test]
+    fn settings_are_named() {
+        let mut report = report(Vec::new());
+        report.settings.jit = Some("full".to_owned());
+        assert!(report.markdown().contains("Aero: --cpu win7 --jit full"));
     }
 }
