@@ -132,7 +132,7 @@ impl CodeCache {
         };
         if let Some(global) = region.fits(v, la) {
             let slot = region.slot;
-            self.store.used(slot);
+            self.store.found(slot);
             return Some(Answer::Run(Found { slot, global }));
         }
         self.tally.misfits += 1;
@@ -262,7 +262,7 @@ impl CodeCache {
     /// Gives back the modules that have not been used for longest, a quarter of what there is or may be.
     fn make_room(&mut self, v: &mut Vcpu<'_>) {
         let store = &mut self.store;
-        v.unlink_all(|slot| store.used(slot));
+        v.unlink_all(|slot| store.in_use(slot));
         let load = store.load();
         let part = |now: usize, limit: usize| now.min(limit) / 4 * 3;
         let target = Limits {
@@ -306,9 +306,10 @@ impl CodeCache {
         v.unlink_regions(&slots);
     }
 
-    /// Regions that keep leaving at their first instruction cost more than they save.
-    fn drop_useless(&mut self, v: &mut Vcpu<'_>) {
-        for place in self.store.take_useless() {
+    /// A region left at its first instruction. One that keeps doing so costs more than it saves.
+    #[cold]
+    fn ran_in_vain(&mut self, v: &mut Vcpu<'_>, slot: u32) {
+        if let Some(place) = self.store.ran_in_vain(slot, v.retired()) {
             self.drop_regions(v, &[place]);
             self.dismiss(place, true);
         }
@@ -348,13 +349,12 @@ impl Translator for CodeCache {
         let status = Status::of(status);
         let in_vain = status == Status::Redo && (v.st.rip, v.st.budget) == (rip, budget);
         if in_vain && budget > i64::from(LONGEST_WAY) {
-            self.store.ran_in_vain(slot, v.retired());
+            self.ran_in_vain(v, slot);
         }
         status
     }
 
     fn poll(&mut self, v: &mut Vcpu<'_>) {
-        self.drop_useless(v);
         while let Some(done) = self.host.poll() {
             self.finish(v, done);
         }

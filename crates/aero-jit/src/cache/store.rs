@@ -172,6 +172,7 @@ struct Module {
     count: u32,
     live: u32,
     bytes: usize,
+    made: u64,
     /// When a region of it was last found.
     used: u64,
 }
@@ -198,7 +199,6 @@ pub struct Store {
     modules: FxHashMap<u32, Module>,
     bytes: usize,
     clock: u64,
-    useless: Vec<Place>,
 }
 
 impl Store {
@@ -257,7 +257,7 @@ impl Store {
     /// A module of `count` slots from `first` on.
     pub fn add_module(&mut self, first: u32, count: u32, bytes: usize) {
         self.clock += 1;
-        self.modules.insert(first, Module { count, live: 0, bytes, used: self.clock });
+        self.modules.insert(first, Module { count, live: 0, bytes, made: self.clock, used: self.clock });
         self.bytes += bytes;
     }
 
@@ -280,9 +280,14 @@ impl Store {
         Some((first, count))
     }
 
-    /// The region in a slot was found, or is in the jump table.
-    pub fn used(&mut self, slot: u32) {
+    /// The region in a slot was found.
+    pub fn found(&mut self, slot: u32) {
         self.clock += 1;
+        self.in_use(slot);
+    }
+
+    /// The region in a slot can still be run without being found again.
+    pub fn in_use(&mut self, slot: u32) {
         let Some(place) = self.by_slot.get(&slot) else { return };
         let Some(State::Ready(region)) = self.by_place.get(place) else { return };
         if let Some(module) = self.modules.get_mut(&region.module) {
@@ -292,8 +297,9 @@ impl Store {
 
     /// The regions of each module, the one that was not used for longest first.
     pub fn oldest_first(&self) -> Vec<Vec<Place>> {
-        let mut modules: FxHashMap<u32, (u64, Vec<Place>)> =
-            self.modules.iter().map(|(first, module)| (*first, (module.used, Vec::new()))).collect();
+        let age = |module: &Module| (module.used, module.made);
+        let mut modules: FxHashMap<u32, ((u64, u64), Vec<Place>)> =
+            self.modules.iter().map(|(first, module)| (*first, (age(module), Vec::new()))).collect();
         for (place, state) in &self.by_place {
             if let State::Ready(region) = state
                 && let Some((_, places)) = modules.get_mut(&region.module)
@@ -302,24 +308,15 @@ impl Store {
             }
         }
         let mut sorted: Vec<_> = modules.into_values().collect();
-        sorted.sort_by_key(|(used, _)| *used);
+        sorted.sort_by_key(|(age, _)| *age);
         sorted.into_iter().map(|(_, places)| places).collect()
     }
 
-    /// The region in a slot ran and did nothing.
-    #[cold]
-    pub fn ran_in_vain(&mut self, slot: u32, now: u64) {
-        let Some(place) = self.by_slot.get(&slot) else { return };
-        if let Some(State::Ready(region)) = self.by_place.get_mut(place)
-            && region.is_useless(now)
-        {
-            self.useless.push(*place);
-        }
-    }
-
-    /// Regions that have become useless.
-    pub fn take_useless(&mut self) -> Vec<Place> {
-        core::mem::take(&mut self.useless)
+    /// The region in a slot ran and did nothing. Its place, if that makes it useless.
+    pub fn ran_in_vain(&mut self, slot: u32, now: u64) -> Option<Place> {
+        let place = *self.by_slot.get(&slot)?;
+        let Some(State::Ready(region)) = self.by_place.get_mut(&place) else { return None };
+        region.is_useless(now).then_some(place)
     }
 
     /// How much there is.
