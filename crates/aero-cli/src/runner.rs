@@ -15,7 +15,8 @@ use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine,
+    VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use std::io::IsTerminal as _;
