@@ -34,10 +34,14 @@ unsafe fn exec(_: *mut c_void, _: u32, _: u32) -> u32 {
     0
 }
 
+unsafe fn mode(_: *mut c_void) -> u64 {
+    0
+}
+
 unsafe fn settle(_: *mut c_void) {}
 
 const HELPERS: Helpers =
-    Helpers { load, load16: nothing, store, store16: nothing, place, exec, settle };
+    Helpers { load, load16: nothing, store, store16: nothing, place, exec, settle, mode };
 
 const CALLS: u32 = 1_000_000;
 

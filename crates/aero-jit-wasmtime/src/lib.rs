@@ -33,6 +33,7 @@ use aero_jit::job::{Job, Module};
 use aero_mem::Lent;
 use core::ffi::c_void;
 use room::Room;
+use std::collections::VecDeque;
 use std::time::Instant;
 use worker::{Compiled, Work};
 
@@ -91,6 +92,8 @@ pub struct Wasmtime {
     work: Box<dyn Work>,
     room: Room,
     limits: Limits,
+    /// Jobs that could not be taken on.
+    failed: VecDeque<(u32, HostError)>,
 }
 
 impl Parts {
@@ -127,7 +130,7 @@ impl Wasmtime {
         let lent = engine::lend(&memory);
         let work = worker::start(&engine, parts).map_err(|e| StartError::Engine(e.to_string()))?;
         let room = Room::new(engine, memory, parts.helpers).map_err(started)?;
-        Ok((Self { work, room, limits: Limits::default() }, lent))
+        Ok((Self { work, room, limits: Limits::default(), failed: VecDeque::new() }, lent))
     }
 
     /// Sets the bounds of what lives at a time.
@@ -171,10 +174,17 @@ fn refused(error: wasmtime::Error) -> HostError {
 
 impl CodeHost for Wasmtime {
     fn submit(&mut self, job: Job) {
-        self.work.submit(job);
+        let ready = self.room.prepare(&job.env).map_err(refused);
+        match ready {
+            Ok(()) => self.work.submit(job),
+            Err(error) => self.failed.push_back((job.ticket, error)),
+        }
     }
 
     fn poll(&mut self) -> Option<Done> {
+        if let Some((ticket, error)) = self.failed.pop_front() {
+            return Some(Done { ticket, result: Err(error), ns: 0 });
+        }
         let finished = self.work.poll()?;
         let began = Instant::now();
         let result = finished.result.and_then(|compiled| self.install(compiled));
@@ -182,11 +192,12 @@ impl CodeHost for Wasmtime {
     }
 
     fn pending(&self) -> usize {
-        self.work.pending()
+        self.work.pending() + self.failed.len()
     }
 
     unsafe fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
-        self.room.call(slot, ctx)
+        // SAFETY: by the contract of this function, `ctx` is the processor that the helper functions take.
+        unsafe { self.room.call(slot, ctx) }
     }
 
     fn release(&mut self, first: u32, count: u32) {
