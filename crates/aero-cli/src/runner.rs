@@ -15,7 +15,7 @@ use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use std::io::IsTerminal as _;
@@ -462,12 +462,10 @@ fn config(options: &RunOptions) -> Config {
 /// An engine for compiled code, if one is wanted and this host has one. Under `icount` it compiles where it is asked to,
 /// and at the threshold 1 code must not be interpreted while it waits.
 fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
-    if config.jit.tier == JitTier::Off {
-        return None;
-    }
+    let tier = config.jit.tier.compiled()?;
     let repeats = matches!(config.clock, ClockConfig::Icount { .. }) || config.jit.threshold == Some(1);
     let bytes = Machine::arena_bytes(config, boot);
-    let made = if repeats { Wasmtime::synchronous(bytes) } else { Wasmtime::new(bytes) };
+    let made = if repeats { Wasmtime::synchronous(tier, bytes) } else { Wasmtime::new(tier, bytes) };
     match made {
         Ok((host, arena)) => Some(Engine { host: Box::new(host), arena }),
         Err(error) => {

@@ -12,6 +12,9 @@
 //! host that is [`Wasmtime::synchronous`] compiles where it is asked to, so that what is compiled when depends on the
 //! guest alone.
 //!
+//! **Tiers.** An engine makes all its machine code one way, and code of two engines cannot share a table. So the tier is
+//! chosen with the engine: quick code takes about half the time to make, and more than twice the room.
+//!
 //! **Giving back.** Wasmtime frees an instance only with its whole store. So released modules pile up until they weigh
 //! more than those that live; then [`room`] makes a new store and instantiates the survivors in it, at their old slots.
 //!
@@ -29,7 +32,7 @@ mod worker;
 pub use helpers::Helpers;
 
 use aero_jit::host::{CodeHost, Done, HostError};
-use aero_jit::job::{Job, Module};
+use aero_jit::job::{Job, Module, Tier};
 use aero_mem::Lent;
 use core::ffi::c_void;
 use room::Room;
@@ -85,6 +88,8 @@ pub struct Parts {
     pub compile: fn(&Job) -> Module,
     /// Compiles on a thread of its own; otherwise at once, where it is asked to.
     pub thread: bool,
+    /// How much work making machine code may be.
+    pub tier: Tier,
 }
 
 /// The engine.
@@ -98,8 +103,8 @@ pub struct Wasmtime {
 
 impl Parts {
     /// The processor's helper functions and the translator.
-    pub const fn of_processor(thread: bool) -> Self {
-        Self { helpers: Helpers::PROCESSOR, compile: aero_jit::compile, thread }
+    pub const fn of_processor(tier: Tier, thread: bool) -> Self {
+        Self { helpers: Helpers::PROCESSOR, compile: aero_jit::compile, thread, tier }
     }
 }
 
@@ -108,16 +113,16 @@ impl Wasmtime {
     ///
     /// # Errors
     /// When wasmtime does not run here, or the host has no room for the arena.
-    pub fn new(bytes: u64) -> Result<(Self, Lent), StartError> {
-        Self::of(Parts::of_processor(true), bytes)
+    pub fn new(tier: Tier, bytes: u64) -> Result<(Self, Lent), StartError> {
+        Self::of(Parts::of_processor(tier, true), bytes)
     }
 
     /// The same, but it compiles at once, where it is asked to.
     ///
     /// # Errors
     /// As for [`Wasmtime::new`].
-    pub fn synchronous(bytes: u64) -> Result<(Self, Lent), StartError> {
-        Self::of(Parts::of_processor(false), bytes)
+    pub fn synchronous(tier: Tier, bytes: u64) -> Result<(Self, Lent), StartError> {
+        Self::of(Parts::of_processor(tier, false), bytes)
     }
 
     /// An engine made of these parts, and an arena of `bytes` or more.
@@ -125,7 +130,7 @@ impl Wasmtime {
     /// # Errors
     /// As for [`Wasmtime::new`].
     pub fn of(parts: Parts, bytes: u64) -> Result<(Self, Lent), StartError> {
-        let engine = engine::engine().map_err(started)?;
+        let engine = engine::engine(parts.tier).map_err(started)?;
         let memory = engine::memory(&engine, bytes)?;
         let lent = engine::lend(&memory);
         let work = worker::start(&engine, parts).map_err(|e| StartError::Engine(e.to_string()))?;
