@@ -107,7 +107,10 @@ fn measure(tier: Tier) {
         let ns = all.iter().map(|(_, ns)| *ns).min().unwrap_or_default();
         let bytes = (host.load().bytes - before) / 8;
         let wasm = modules::arithmetic(functions, 500).wasm.len();
-        println!("module of {functions:2} x 500 operations, {wasm} bytes: {} us, {bytes} bytes of code", ns / 1000);
+        println!(
+            "module of {functions:2} x 500 operations, {wasm} bytes: {} us, {bytes} bytes of code",
+            ns / 1000
+        );
     }
     let slots: Vec<u32> = (0..500).map(|_| install(&mut host, 1).0).collect();
     let load = host.load();

@@ -9,8 +9,8 @@ use aero_jit::job::Env;
 use core::ffi::c_void;
 use std::collections::BTreeMap;
 use wasmtime::{
-    Engine, Extern, Global, GlobalType, Instance, Module, Mutability, Ref, RefType, SharedMemory, Store, Table,
-    TableType, TypedFunc, Val, ValType,
+    Engine, Extern, Global, GlobalType, Instance, Module, Mutability, Ref, RefType, SharedMemory, Store,
+    Table, TableType, TypedFunc, Val, ValType,
 };
 
 /// Functions that can be in the table.
@@ -60,7 +60,12 @@ struct Place {
 }
 
 impl Place {
-    fn new(engine: &Engine, memory: &SharedMemory, context: &Context, helpers: Helpers) -> wasmtime::Result<Self> {
+    fn new(
+        engine: &Engine,
+        memory: &SharedMemory,
+        context: &Context,
+        helpers: Helpers,
+    ) -> wasmtime::Result<Self> {
         let mut store = Store::new(engine, ());
         let table_type = TableType::new(RefType::FUNCREF, SLOTS, Some(SLOTS));
         let table = Table::new(&mut store, table_type, Ref::Func(None))?;
@@ -128,12 +133,8 @@ impl Room {
         self.load.bytes -= gone.bytes;
         self.load.released_bytes += gone.bytes;
         self.slots.give(first, gone.count);
-        let emptied = self.place.table.fill(
-            &mut self.place.store,
-            first.into(),
-            Ref::Func(None),
-            gone.count.into(),
-        );
+        let emptied =
+            self.place.table.fill(&mut self.place.store, first.into(), Ref::Func(None), gone.count.into());
         emptied.expect("the slots lie in the table");
     }
 
@@ -178,7 +179,9 @@ impl Room {
     /// # Safety
     /// `ctx` is what the helper functions take, and nothing else uses it until this returns.
     pub unsafe fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
-        let Some(dispatcher) = &self.dispatcher else { panic!("slot {slot} is called before a job was submitted") };
+        let Some(dispatcher) = &self.dispatcher else {
+            panic!("slot {slot} is called before a job was submitted")
+        };
         // SAFETY: the caller's promise.
         let mode = unsafe { (self.helpers.mode)(ctx) } << MODE_SHIFT;
         self.context.set(ctx);

@@ -72,7 +72,9 @@ fn job(ticket: u32) -> Job {
 }
 
 fn host(compile: fn(&Job) -> Module, thread: bool) -> Wasmtime {
-    Wasmtime::of(Parts { helpers: HELPERS, compile, thread, tier: Tier::Baseline }, 1 << 20).expect("wasmtime runs here").0
+    Wasmtime::of(Parts { helpers: HELPERS, compile, thread, tier: Tier::Baseline }, 1 << 20)
+        .expect("wasmtime runs here")
+        .0
 }
 
 /// Waits for the thread.
@@ -166,7 +168,8 @@ fn helpers_get_their_arguments_and_the_pointer_of_the_call() {
 #[test]
 fn compiled_code_and_guest_memory_see_the_same_bytes() {
     let bytes = GuestMemory::arena_bytes(1 << 20, 1, 0);
-    let parts = Parts { helpers: HELPERS, compile: |job| loader(job.ticket), thread: false, tier: Tier::Optimizing };
+    let parts =
+        Parts { helpers: HELPERS, compile: |job| loader(job.ticket), thread: false, tier: Tier::Optimizing };
     let (mut host, lent) = Wasmtime::of(parts, bytes).expect("wasmtime runs here");
     let mut mem = GuestMemory::lent(lent, 1 << 20, 1, &[]).expect("room enough");
     mem.write(Gpa(0x1234), &0xfeed_u32.to_le_bytes()).expect("RAM");
@@ -196,7 +199,8 @@ fn dispatcher_goes_on_by_the_jump_table_while_mode_and_budget_allow() {
     const RIP: u64 = 0x40_1234;
     let bytes = GuestMemory::arena_bytes(1 << 20, 1, 0);
     let compile = |job: &Job| adder(job.ticket);
-    let parts = Parts { helpers: Helpers { mode: |_| 5, ..HELPERS }, compile, thread: false, tier: Tier::Optimizing };
+    let parts =
+        Parts { helpers: Helpers { mode: |_| 5, ..HELPERS }, compile, thread: false, tier: Tier::Optimizing };
     let (mut host, lent) = Wasmtime::of(parts, bytes).expect("wasmtime runs here");
     let mem = GuestMemory::lent(lent, 1 << 20, 1, &[]).expect("room enough");
     let options = Options { exact: false, tail_calls: true, model: 0, tier: Tier::Baseline };

@@ -13,27 +13,27 @@
 //! ```
 //!
 //! Side exits set `pc` and `done` and branch to `$exit`; only then does anything cost. Ways out that are taken often
-//! ([`End::Leave`], [`End::Return`], [`End::Call`]) store for themselves, and only what may differ from the state block
+//! (leaving for elsewhere, returning, calling) store for themselves, and only what may differ from the state block
 //! there ([`Flow`]).
 //!
 //! **Flags.** Either the local of [`Var::FlagKind`] is not [`FlagKind::MEMORY`], and the locals describe the flags; or it
 //! is, and the state block does, with what an earlier region left undone there. So storing them means: if the local is not
-//! `MEMORY`, store the description. Code that looks at flags from before the region, or from before a call returned, has
-//! them worked out first where any are undone, which makes `MEMORY` mean [`CpuState::flags`] there.
+//! `MEMORY`, store the description. Code that looks at the description from before the region, or from before a call
+//! returned, has it loaded there; all other code begins with `MEMORY`.
 
 use crate::emit::code::{Code, Mostly, at, load, store};
 use crate::emit::operators;
 use crate::emit::tlb::{Address, Kind, Shared};
 use crate::emit::values::Values;
 use crate::emit::vars::{self, Flow, Vars};
-use crate::emit::{Helper, Module, REGION_TYPE};
-use crate::ir::{Block, BlockId, End, Inst, Region, Type, Value, Var};
+use crate::emit::{Helper, Made, Module, REGION_TYPE};
+use crate::ir::{Block, BlockId, Inst, Region, Type, Value, Var};
 use crate::job::Key;
 use crate::structure::{Step, Structure};
-use aero_cpu::jit::{FlagKind, Status};
+use aero_cpu::jit::{FlagKind, Lazy};
 use aero_cpu::state::CpuState;
 use core::mem::offset_of;
-use wasm_encoder::{BlockType, BranchHint, Function};
+use wasm_encoder::BlockType;
 
 mod exits;
 mod memory;
@@ -167,7 +167,7 @@ impl<'a> Body<'a> {
             self.check_budget(BlockId(0));
         }
         self.reload(self.flow.used)?;
-        self.settle(BlockId(0))
+        self.load_flags(BlockId(0))
     }
 
     fn header(&self, block: BlockId) -> bool {
@@ -180,26 +180,27 @@ impl<'a> Body<'a> {
 
     fn step(&mut self, step: Step) -> Option<()> {
         match step {
-            Step::Block => self.code.put().block(BlockType::Empty),
-            Step::If => self.code.put().if_(BlockType::Empty),
+            Step::Block => {
+                self.code.put().block(BlockType::Empty);
+                self.nesting += 1;
+            }
+            Step::If => {
+                self.code.put().if_(BlockType::Empty);
+                self.nesting += 1;
+            }
             Step::Loop(header) => {
                 self.code.put().loop_(BlockType::Empty);
                 self.nesting += 1;
                 self.check_budget(header);
-                return Some(());
             }
             Step::Close => {
                 self.nesting -= 1;
                 self.code.put().end();
-                return Some(());
             }
             Step::Br(depth) => _ = self.code.put().br(depth),
             Step::BrIf(depth) => _ = self.code.put().br_if(depth),
             Step::BrUnless(depth) => _ = self.code.put().i32_eqz().br_if(depth),
-            Step::Code(block) => return self.straight(block),
-        };
-        if matches!(step, Step::Block | Step::If) {
-            self.nesting += 1;
+            Step::Code(block) => self.straight(block)?,
         }
         Some(())
     }
@@ -257,6 +258,13 @@ impl<'a> Body<'a> {
                 self.code.put().i32_eqz();
                 self.leave_if();
             }
+            Inst::Settle => self.settle()?,
+            // What the flags pass has put variables in the place of.
+            Inst::Flags { .. }
+            | Inst::FlagsIf { .. }
+            | Inst::Carry(_)
+            | Inst::CarryOverflow(_)
+            | Inst::Condition(_) => return None,
             Inst::Exec { op, reads, writes } => {
                 self.exec(op, Vars::touched(reads), Vars::touched(writes))?;
             }
@@ -389,7 +397,7 @@ impl<'a> Body<'a> {
         load(&mut self.code, ty, size, false, from)
     }
 
-    /// Loads the registers among `which` from the state block; the flags are there then, too.
+    /// Loads the registers among `which` from the state block, and leaves the flags there.
     fn reload(&mut self, which: Vars) -> Option<()> {
         for var in which.and(self.flow.used).iter() {
             let local = self.locals[vars::number(var)?];
@@ -408,13 +416,32 @@ impl<'a> Body<'a> {
         Some(())
     }
 
-    /// Has flags that are undone worked out where `block` needs to look at them.
-    fn settle(&mut self, block: BlockId) -> Option<()> {
-        if self.flow.needs_flags[block.0 as usize] {
-            self.state(offset_of!(CpuState, lazy) as u32, Type::I64, 8)?;
-            self.code.put().i64_const(0).i64_ne();
+    /// Loads the description of the flags where `block` looks at it.
+    fn load_flags(&mut self, block: BlockId) -> Option<()> {
+        const LAZY: usize = offset_of!(CpuState, lazy);
+        const CARRY_KIND: u32 = (LAZY + offset_of!(Lazy, carry_kind)) as u32;
+        if !self.flow.needs_flags[block.0 as usize] {
+            return Some(());
+        }
+        let fields = [
+            (Var::FlagKind, offset_of!(Lazy, kind)),
+            (Var::FlagA, offset_of!(Lazy, a)),
+            (Var::FlagB, offset_of!(Lazy, b)),
+            (Var::CarryKind, offset_of!(Lazy, carry_kind)),
+            (Var::CarryA, offset_of!(Lazy, carry_a)),
+            (Var::CarryB, offset_of!(Lazy, carry_b)),
+        ];
+        if !self.flow.used.has(Var::CarryKind) {
+            // No place for a CF that is told apart.
+            self.state(CARRY_KIND, Type::I32, 4)?;
             self.code.if_(BlockType::Empty, Mostly::NotTaken);
             self.code.put().local_get(CTX).call(Helper::Settle.index()).end();
+        }
+        let used = self.flow.used;
+        for (var, field) in fields.into_iter().filter(|(var, _)| used.has(*var)) {
+            let ty = self.region.type_of(var);
+            self.state((LAZY + field) as u32, ty, ty.size())?;
+            self.code.put().local_set(self.locals[vars::number(var)?]);
         }
         Some(())
     }

@@ -5,10 +5,11 @@
 //! An unaligned one that stays in its page does the look again in one of a few functions that a module's regions share, which
 //! ask the processor only about the rest.
 
+use crate::emit::Made;
 use crate::emit::code::{Code, Mostly, at, load, store};
 use crate::ir::Type;
 use crate::job::{Env, Key};
-use wasm_encoder::{BlockType, BranchHint, Function, ValType};
+use wasm_encoder::{BlockType, ValType};
 
 /// What an access is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,8 +7,8 @@
 //! needed are written again at each use.
 
 use crate::emit::vars;
-use crate::ir::{Binary, Block, Inst, Region, Type, Unary, Value};
-use crate::simd::Shape;
+use crate::ir::{Block, Inst, Region, Type, Value};
+use crate::types;
 
 /// Values inside of each other at most: deeper ones go through a local, since engines and we recurse over them.
 const DEEPEST: u32 = 60;
@@ -48,7 +48,10 @@ impl Values {
         let end = block.insts.len() as u32;
         self.known.clear();
         for inst in &block.insts {
-            let ty = self.result(region, inst);
+            let known = &self.known;
+            let ty = types::result(region.word, inst, |v| known.get(v.0 as usize).map(|known| known.ty));
+            // What makes no value is never asked for its type.
+            let ty = ty.unwrap_or(Type::I32);
             self.known.push(Known { ty, uses: 0, inline: false, local: 0, last: 0, depth: 0 });
         }
         let mut changes = Changes { vars: [end; vars::COUNT], state: end, memory: end };
@@ -84,49 +87,6 @@ impl Values {
     pub(super) fn of(&self, value: Value) -> Type {
         self.known[value.0 as usize].ty
     }
-
-    /// The type of what an instruction makes; anything if it makes nothing.
-    fn result(&self, region: &Region, inst: &Inst) -> Type {
-        match *inst {
-            Inst::Const(ty, _) | Inst::State { ty, .. } | Inst::Load { ty, .. } | Inst::Peek { ty, .. } => ty,
-            Inst::ConstV(..) => Type::V128,
-            Inst::Get(var) => region.type_of(var),
-            Inst::Unary(op, a) => self.unary(op, a),
-            Inst::Binary(op, a, _) => self.binary(op, a),
-            Inst::Select { yes, .. } => self.of(yes),
-            Inst::Vector(Shape::Extract { bytes: 8, .. }, _) => Type::I64,
-            Inst::Vector(Shape::Extract { .. }, _) => Type::I32,
-            Inst::Vector(..) => Type::V128,
-            Inst::Rip(_) => region.word,
-            _ => Type::I32,
-        }
-    }
-
-    fn unary(&self, op: Unary, a: Value) -> Type {
-        match op {
-            Unary::Eqz | Unary::Wrap => Type::I32,
-            Unary::ExtendS | Unary::ExtendU | Unary::Extend32S => Type::I64,
-            Unary::Clz | Unary::Ctz | Unary::Popcnt | Unary::Extend8S | Unary::Extend16S => self.of(a),
-            Unary::Wasm(op) => op.gives(),
-        }
-    }
-
-    fn binary(&self, op: Binary, a: Value) -> Type {
-        match op {
-            Binary::Eq
-            | Binary::Ne
-            | Binary::LtS
-            | Binary::LtU
-            | Binary::LeS
-            | Binary::LeU
-            | Binary::GtS
-            | Binary::GtU
-            | Binary::GeS
-            | Binary::GeU => Type::I32,
-            Binary::Wasm(op) => op.gives(),
-            _ => self.of(a),
-        }
-    }
 }
 
 impl Changes {
@@ -137,7 +97,7 @@ impl Changes {
                     self.vars[var] = n;
                 }
             }
-            Inst::SetState { .. } => self.state = n,
+            Inst::SetState { .. } | Inst::Settle => self.state = n,
             // A page walk may set accessed bits, which are memory too.
             Inst::Load { .. } | Inst::Store { .. } | Inst::Place { .. } | Inst::Poke { .. } => {
                 self.memory = n

@@ -8,7 +8,7 @@
 use crate::ir::{Block, End, Inst, Region, Touched, Value, Var};
 use crate::structure::Structure;
 use aero_cpu::jit::FlagKind;
-use aero_cpu::state::{CpuState, Flags};
+use aero_cpu::state::CpuState;
 use core::mem::offset_of;
 
 /// Variables in all.
@@ -112,7 +112,7 @@ pub(super) struct Flow {
     pub(super) set: Vars,
     /// By block: those that may be dirty at its begin.
     pub(super) dirty: Vec<Vars>,
-    /// By block: whether it or what follows may look at flags from before it.
+    /// By block: whether it or what follows may look at the description of flags from before it.
     pub(super) needs_flags: Vec<bool>,
 }
 
@@ -161,6 +161,11 @@ impl Flow {
                     // The helper works out what is undone.
                     s.hides_flags = true;
                 }
+                Inst::Settle => {
+                    s.sets = s.sets.without(Vars::FLAGS);
+                    s.cleans = s.cleans.or(Vars::FLAGS);
+                    s.hides_flags = true;
+                }
                 _ => {}
             }
         }
@@ -202,24 +207,11 @@ impl Flow {
 
 /// Whether an instruction reads what describes the flags, or makes a description that builds on what is there.
 fn looks_at_flags(inst: &Inst, block: &Block) -> bool {
-    const FLAGS: u32 = offset_of!(CpuState, flags) as u32;
     match *inst {
         Inst::Get(var) => Vars::FLAGS.has(var),
-        Inst::State { at, size, .. } => {
-            at < FLAGS + size_of::<Flags>() as u32 && at + u32::from(size) > FLAGS
-        }
-        Inst::Set(Var::FlagKind, kind) => !stands_alone(block, kind),
         Inst::Set(Var::CarryKind, kind) => constant(block, kind) != Some(FlagKind::SAME),
         _ => false,
     }
-}
-
-/// Whether a kind is known and tells all flags. Increments and decrements keep CF.
-fn stands_alone(block: &Block, kind: Value) -> bool {
-    constant(block, kind).is_some_and(|kind| {
-        let keeps = [FlagKind::MEMORY, FlagKind::INC, FlagKind::DEC, FlagKind::BIT];
-        !keeps.contains(&kind.operation())
-    })
 }
 
 /// A kind that is known.

@@ -87,7 +87,8 @@ impl BrowserHost {
     fn install_arrival(&mut self, arrival: &Arrival) -> Result<(u32, Module), HostError> {
         let facts = arrival.facts().ok_or_else(|| HostError::Refused(arrival.refusal()))?;
         let module = translator::unpack(&facts).map_err(HostError::Refused)?;
-        let first = self.install(module.regions.len(), |engine, first| engine.install_arrival(arrival, first))?;
+        let first =
+            self.install(module.regions.len(), |engine, first| engine.install_arrival(arrival, first))?;
         Ok((first, module))
     }
 

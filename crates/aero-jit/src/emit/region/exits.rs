@@ -2,9 +2,9 @@
 
 use super::{Body, CTX, DEPTH, REGION_TYPE, Vars, vars};
 use crate::emit::Helper;
-use crate::emit::code::{Mostly, at, store};
+use crate::emit::code::{Mostly, store};
 use crate::emit::jumps;
-use crate::ir::{Block, BlockId, End, Inst, Type, Value, Var};
+use crate::ir::{Block, BlockId, End, Type, Value, Var};
 use aero_cpu::jit::{FlagKind, Lazy, MAX_DEPTH, Status};
 use aero_cpu::state::CpuState;
 use core::mem::offset_of;
@@ -116,6 +116,17 @@ impl Body<'_> {
         Some(())
     }
 
+    /// Has the flags worked out into the state block, if any are undone.
+    pub(super) fn settle(&mut self) -> Option<()> {
+        self.spill(self.dirty.and(Vars::FLAGS))?;
+        self.dirty = self.dirty.without(Vars::FLAGS);
+        self.state(LAZY, Type::I64, 8)?;
+        self.code.put().i64_const(0).i64_ne().if_(BlockType::Empty);
+        self.code.put().local_get(CTX).call(Helper::Settle.index()).end();
+        self.kind = None;
+        self.reload(Vars::FLAGS)
+    }
+
     /// A block's end.
     pub(super) fn end(&mut self, id: BlockId, block: &Block) -> Option<()> {
         match block.end {
@@ -212,7 +223,7 @@ impl Body<'_> {
         self.state(BUDGET, Type::I64, 8)?;
         self.code.put().local_set(self.fixed.budget);
         self.reload(self.flow.used)?;
-        self.settle(then)?;
+        self.load_flags(then)?;
         if !self.header(then) {
             self.check(then, back, 0);
         }
