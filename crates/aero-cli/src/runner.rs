@@ -15,9 +15,10 @@ use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, Tier, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
+use anyhow::Context as _;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -473,6 +474,15 @@ fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
             None
         }
     }
+}
+
+/// An engine for processors under test.
+///
+/// # Errors
+/// When there is none on this host.
+pub fn test_engine(tier: Tier, bytes: u64) -> anyhow::Result<Engine> {
+    let (host, arena) = Wasmtime::synchronous(tier, bytes).context("--jit")?;
+    Ok(Engine { host: Box::new(host), arena })
 }
 
 /// What the clock chip starts with, in seconds since 1970.
