@@ -25,6 +25,9 @@ const MAX_BLOCK: usize = 64;
 /// Decoded instructions kept at most: 24 MiB. Then everything is decoded anew, which takes a moment every few million.
 const MAX_OPS: usize = 768 << 10;
 
+/// Dropped blocks whose heat is kept.
+const MAX_COOLED: usize = 4096;
+
 const JUMP_ENTRIES: usize = 4096;
 
 /// Where a block's instructions lie.
@@ -89,6 +92,8 @@ pub struct BlockCache {
     ops: Vec<Op>,
     /// Beside each block's first op: how often it was dispatched, as a translator counts.
     heat: Vec<i32>,
+    /// The same of blocks that were dropped, by place: they may come back as they were.
+    cooled: FxHashMap<u64, i32>,
     by_place: FxHashMap<u64, Entry>,
     by_page: FxHashMap<u32, Vec<u64>>,
     jump: Box<[JumpEntry; JUMP_ENTRIES]>,
@@ -100,6 +105,7 @@ impl Default for BlockCache {
         Self {
             ops: vec![UNCACHED],
             heat: vec![0],
+            cooled: FxHashMap::default(),
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
             jump: Box::new([NO_ENTRY; JUMP_ENTRIES]),
@@ -249,6 +255,7 @@ impl BlockCache {
             }
         }
         self.heat.resize(self.ops.len(), 0);
+        self.heat[start] = self.cooled.remove(&key).unwrap_or(0);
         let block = Block { start: start as u32, len: (self.ops.len() - start) as u16 };
         let entry = Entry { block, second: second.filter(|_| end > in_page) };
         self.by_place.insert(key, entry);
@@ -280,10 +287,22 @@ impl BlockCache {
         for page in pages {
             for key in self.by_page.remove(page).unwrap_or_default() {
                 if let Some(entry) = self.by_place.remove(&key) {
-                    let first = &mut self.ops[entry.block.start as usize];
+                    let start = entry.block.start as usize;
+                    self.cool(key, self.heat[start]);
+                    let first = &mut self.ops[start];
                     (first.run, first.kind) = (branch::stale, Kind::Called);
                 }
             }
+        }
+    }
+
+    /// Keeps the heat of a block that is dropped.
+    fn cool(&mut self, key: u64, heat: i32) {
+        if self.cooled.len() >= MAX_COOLED {
+            self.cooled.clear();
+        }
+        if heat != 0 {
+            self.cooled.insert(key, heat);
         }
     }
 
@@ -291,6 +310,7 @@ impl BlockCache {
     /// first write to the page clears them.
     pub fn clear(&mut self) {
         self.by_page.clear();
+        self.cooled.clear();
         self.heat.truncate(1);
         self.by_place.clear();
         self.ops.truncate(1);

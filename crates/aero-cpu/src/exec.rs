@@ -351,9 +351,9 @@ fn run_compiled(
         Status::Stopped => Some(core::mem::replace(&mut v.regions.ended, Ok(()))),
         Status::Redo => {
             v.st.redo = 0;
-            // What waits comes before the instruction. Otherwise the interpreter runs it next, whatever is at RIP, so
+            // What waits comes before the instruction, as does the end of the budget. Otherwise the interpreter runs it next, whatever is at RIP, so
             // that a region which leaves at once does not run again and again.
-            v.attention.then_some(Ok(()))
+            (v.attention || v.st.budget <= 0).then_some(Ok(()))
         }
     }
 }

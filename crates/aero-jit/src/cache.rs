@@ -30,7 +30,7 @@ use aero_mem::{GuestMemory, Layout, TlbKind};
 use churn::Churn;
 use core::ffi::c_void;
 use queue::{Queue, Wanted};
-use store::{Place, Region, State, Store};
+use store::{Failure, Place, Region, State, Store};
 
 /// Times that a region is found not to fit the address space before it is compiled anew from the one it is wanted in.
 const MAX_MISFITS: u32 = 64;
@@ -125,14 +125,19 @@ impl CodeCache {
 
     /// What is known of the block at `la`, whose place is `place`. `None`: nothing.
     fn known(&mut self, v: &mut Vcpu<'_>, la: u64, place: Place) -> Option<Answer> {
+        let now = v.retired();
         let region = match self.store.state(place)? {
             State::Waiting => return Some(Answer::Later),
-            State::Failed => return Some(Answer::Never),
+            State::Failed(failure) if failure.is_over(now) => {
+                self.store.forget(place);
+                return None;
+            }
+            State::Failed(_) => return Some(Answer::Never),
             State::Ready(region) => region,
         };
         if let Some(global) = region.fits(v, la) {
             let slot = region.slot;
-            self.store.used(slot);
+            self.store.found(slot);
             return Some(Answer::Run(Found { slot, global }));
         }
         self.tally.misfits += 1;
@@ -154,20 +159,18 @@ impl CodeCache {
         self.tally.requested += 1;
         self.store.set(place, State::Waiting);
         self.queue.push(wanted);
-        self.submit();
     }
 
-    /// Hands jobs to the host: what there is if it is idle, full ones otherwise.
-    fn submit(&mut self) {
-        loop {
-            let pending = self.host.pending();
-            let full = self.queue.waiting() >= self.limits.batch;
-            if pending >= self.limits.jobs || pending > 0 && !full {
-                return;
-            }
-            let Some((ticket, sources)) = self.queue.next_job(self.limits.batch) else { return };
-            self.host.submit(Job { ticket, env: self.env, sources });
+    /// Hands a job to the host: what there is if it is idle, a full one otherwise. Whether it did.
+    fn submit(&mut self) -> bool {
+        let pending = self.host.pending();
+        let full = self.queue.waiting() >= self.limits.batch;
+        if pending >= self.limits.jobs || pending > 0 && !full {
+            return false;
         }
+        let Some((ticket, sources)) = self.queue.next_job(self.limits.batch) else { return false };
+        self.host.submit(Job { ticket, env: self.env, sources });
+        true
     }
 
     /// Takes over a job's result.
@@ -179,28 +182,29 @@ impl CodeCache {
             Err(HostError::Full) => {
                 // With nothing to give back it would be so the next time.
                 let hopeless = self.store.load().modules == 0;
-                wanted.iter().for_each(|w| self.dismiss(w.place, hopeless));
+                for wanted in wanted {
+                    self.store.forget(wanted.place);
+                    if hopeless {
+                        self.give_up(v, wanted.place);
+                    }
+                }
                 self.make_room(v);
             }
-            Err(error @ HostError::Refused(_)) => self.refused(wanted, &error),
+            Err(error @ HostError::Refused(_)) => self.refused(v, wanted, &error),
         }
     }
 
-    /// A head that waited comes to nothing.
-    fn dismiss(&mut self, place: Place, for_good: bool) {
-        if for_good {
-            self.tally.failed += 1;
-            self.store.set(place, State::Failed);
-        } else {
-            self.store.forget(place);
-        }
+    /// A head is not worth another try for now.
+    fn give_up(&mut self, v: &Vcpu<'_>, place: Place) {
+        self.tally.failed += 1;
+        self.store.set(place, State::Failed(Failure::new(v.memory(), place, v.retired())));
     }
 
     /// One region may have spoilt the batch: each is tried by itself.
-    fn refused(&mut self, wanted: Vec<Wanted>, error: &HostError) {
+    fn refused(&mut self, v: &Vcpu<'_>, wanted: Vec<Wanted>, error: &HostError) {
         if let [only] = &wanted[..] {
             log::warn!("{error}");
-            return self.dismiss(only.place, true);
+            return self.give_up(v, only.place);
         }
         self.queue.push_alone(wanted);
     }
@@ -238,13 +242,13 @@ impl CodeCache {
         }
         let region = compiled.as_ref().and_then(|compiled| Region::new(wanted, compiled, module, slot));
         let (Some(region), Some(compiled)) = (region, compiled) else {
-            self.dismiss(wanted.place, true);
+            self.give_up(v, wanted.place);
             return false;
         };
         if let Some(page) = region.changed_page(v.memory()) {
             self.tally.outdated += 1;
             self.tally.given_up += u64::from(self.churn.changed(page, v.retired()));
-            self.dismiss(wanted.place, false);
+            self.store.forget(wanted.place);
             return false;
         }
         region.mark(v);
@@ -262,7 +266,7 @@ impl CodeCache {
     /// Gives back the modules that have not been used for longest, a quarter of what there is or may be.
     fn make_room(&mut self, v: &mut Vcpu<'_>) {
         let store = &mut self.store;
-        v.unlink_all(|slot| store.used(slot));
+        v.unlink_all(|slot| store.in_use(slot));
         let load = store.load();
         let part = |now: usize, limit: usize| now.min(limit) / 4 * 3;
         let target = Limits {
@@ -287,6 +291,7 @@ impl CodeCache {
             match self.store.state(place) {
                 Some(State::Ready(region)) if region.changed_page(v.memory()).is_none() => region.mark(v),
                 Some(State::Ready(_)) => changed.push(place),
+                Some(State::Failed(failure)) if failure.is_current(v.memory()) => {}
                 _ => _ = self.store.forget(place),
             }
         }
@@ -306,11 +311,12 @@ impl CodeCache {
         v.unlink_regions(&slots);
     }
 
-    /// Regions that keep leaving at their first instruction cost more than they save.
-    fn drop_useless(&mut self, v: &mut Vcpu<'_>) {
-        for place in self.store.take_useless() {
+    /// A region left at its first instruction. One that keeps doing so costs more than it saves.
+    #[cold]
+    fn ran_in_vain(&mut self, v: &mut Vcpu<'_>, slot: u32) {
+        if let Some(place) = self.store.ran_in_vain(slot, v.retired()) {
             self.drop_regions(v, &[place]);
-            self.dismiss(place, true);
+            self.give_up(v, place);
         }
     }
 }
@@ -334,7 +340,6 @@ impl Translator for CodeCache {
             return Answer::Never;
         }
         self.request(v, la, place);
-        // A host that compiles at once has it by now.
         self.poll(v);
         self.known(v, la, place).unwrap_or(Answer::Later)
     }
@@ -348,17 +353,21 @@ impl Translator for CodeCache {
         let status = Status::of(status);
         let in_vain = status == Status::Redo && (v.st.rip, v.st.budget) == (rip, budget);
         if in_vain && budget > i64::from(LONGEST_WAY) {
-            self.store.ran_in_vain(slot, v.retired());
+            self.ran_in_vain(v, slot);
         }
         status
     }
 
     fn poll(&mut self, v: &mut Vcpu<'_>) {
-        self.drop_useless(v);
-        while let Some(done) = self.host.poll() {
-            self.finish(v, done);
+        loop {
+            while let Some(done) = self.host.poll() {
+                self.finish(v, done);
+            }
+            // A host that compiles at once has something again.
+            if !self.submit() {
+                return;
+            }
         }
-        self.submit();
     }
 
     fn drop_modified(&mut self, v: &mut Vcpu<'_>, pages: &[u32]) {

@@ -22,8 +22,14 @@ struct Spare(GuestMemory, Cpu);
 // SAFETY: both hold pointers into one mapping that nothing else refers to, and they move together.
 unsafe impl Send for Spare {}
 
-/// A machine in power-on state with zeroed memory.
+/// A machine in power-on state with zeroed memory, and what [`crate::prepare`] adds.
 fn machine(config: CpuConfig) -> (GuestMemory, Cpu) {
+    let (mem, mut cpu) = bare_machine(config);
+    crate::prepare(&mem, &mut cpu);
+    (mem, cpu)
+}
+
+fn bare_machine(config: CpuConfig) -> (GuestMemory, Cpu) {
     let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let Some(Spare(mut mem, mut cpu)) = spare else {
         let mut mem = GuestMemory::new(8 << 20, 1).expect("8 MiB");

@@ -22,3 +22,6 @@ mod strings;
 mod tasks;
 mod virtual8086;
 mod x87;
+
+/// These tests are of the processor alone.
+fn prepare(_: &aero_mem::GuestMemory, _: &mut aero_cpu::Cpu) {}

@@ -12,6 +12,12 @@ const MAX_IN_VAIN: u32 = 512;
 /// See [`MAX_IN_VAIN`].
 const USEFUL: u64 = 128;
 
+/// Instructions after which a failure is forgotten: what made a region useless may be over.
+const FAILURE_LASTS: u64 = 256 << 20;
+
+/// Code bytes on which a failure hangs.
+const FAILED_BYTES: u32 = 64;
+
 /// Heads that may be known. Those that failed are forgotten beyond it.
 const MAX_PLACES: usize = 1 << 17;
 
@@ -36,9 +42,15 @@ pub enum State {
     /// It is in the queue or in a job.
     Waiting,
     /// It cannot be compiled, or is not worth it.
-    Failed,
+    Failed(Failure),
     /// It lives.
     Ready(Region),
+}
+
+/// Why not to try again: for a while, and while the code is the same.
+pub struct Failure {
+    code: Piece,
+    until: u64,
 }
 
 /// A compiled region.
@@ -72,6 +84,39 @@ struct Piece {
 struct InVain {
     runs: u32,
     since: u64,
+}
+
+impl Piece {
+    /// What is in memory now.
+    fn read(mem: &GuestMemory, at: u32, len: u32) -> Self {
+        let mut bytes = vec![0; len as usize];
+        mem.read_offset(at, &mut bytes);
+        Self { at, bytes: bytes.into() }
+    }
+
+    /// Whether memory has something else.
+    fn has_changed(&self, mem: &GuestMemory) -> bool {
+        Self::read(mem, self.at, self.bytes.len() as u32).bytes != self.bytes
+    }
+}
+
+impl Failure {
+    /// The head at `place` has failed after `now` retired instructions.
+    pub fn new(mem: &GuestMemory, place: Place, now: u64) -> Self {
+        let at = place.0 as u32;
+        let len = FAILED_BYTES.min(0x1000 - (at & 0xfff));
+        Self { code: Piece::read(mem, at, len), until: now.wrapping_add(FAILURE_LASTS) }
+    }
+
+    /// Whether the code is what it was.
+    pub fn is_current(&self, mem: &GuestMemory) -> bool {
+        !self.code.has_changed(mem)
+    }
+
+    /// Whether it is too long ago to matter.
+    pub fn is_over(&self, now: u64) -> bool {
+        self.until.wrapping_sub(now) as i64 <= 0
+    }
 }
 
 impl Region {
@@ -133,13 +178,7 @@ impl Region {
 
     /// The page with code that is no longer what was compiled.
     pub fn changed_page(&self, mem: &GuestMemory) -> Option<u32> {
-        let mut now = Vec::new();
-        let changed = |piece: &&Piece| {
-            now.resize(piece.bytes.len(), 0);
-            mem.read_offset(piece.at, &mut now);
-            *now != *piece.bytes
-        };
-        self.code.iter().find(changed).map(|piece| piece.at & !0xfff)
+        self.code.iter().find(|piece| piece.has_changed(mem)).map(|piece| piece.at & !0xfff)
     }
 
     /// Marks its code in the code map.
@@ -162,7 +201,7 @@ impl Region {
 fn pages(place: Place, state: &State) -> Vec<u32> {
     match state {
         State::Ready(region) => region.pages.iter().map(|page| page.at).collect(),
-        State::Failed => vec![place.page()],
+        State::Failed(_) => vec![place.page()],
         State::Waiting => Vec::new(),
     }
 }
@@ -172,6 +211,7 @@ struct Module {
     count: u32,
     live: u32,
     bytes: usize,
+    made: u64,
     /// When a region of it was last found.
     used: u64,
 }
@@ -198,7 +238,6 @@ pub struct Store {
     modules: FxHashMap<u32, Module>,
     bytes: usize,
     clock: u64,
-    useless: Vec<Place>,
 }
 
 impl Store {
@@ -244,7 +283,7 @@ impl Store {
 
     #[cold]
     fn forget_failures(&mut self) {
-        let failed = |(place, state): (&Place, &State)| matches!(state, State::Failed).then_some(*place);
+        let failed = |(place, state): (&Place, &State)| matches!(state, State::Failed(_)).then_some(*place);
         let failed: Vec<Place> = self.by_place.iter().filter_map(failed).collect();
         failed.into_iter().for_each(|place| _ = self.forget(place));
     }
@@ -257,7 +296,7 @@ impl Store {
     /// A module of `count` slots from `first` on.
     pub fn add_module(&mut self, first: u32, count: u32, bytes: usize) {
         self.clock += 1;
-        self.modules.insert(first, Module { count, live: 0, bytes, used: self.clock });
+        self.modules.insert(first, Module { count, live: 0, bytes, made: self.clock, used: self.clock });
         self.bytes += bytes;
     }
 
@@ -280,9 +319,14 @@ impl Store {
         Some((first, count))
     }
 
-    /// The region in a slot was found, or is in the jump table.
-    pub fn used(&mut self, slot: u32) {
+    /// The region in a slot was found.
+    pub fn found(&mut self, slot: u32) {
         self.clock += 1;
+        self.in_use(slot);
+    }
+
+    /// The region in a slot can still be run without being found again.
+    pub fn in_use(&mut self, slot: u32) {
         let Some(place) = self.by_slot.get(&slot) else { return };
         let Some(State::Ready(region)) = self.by_place.get(place) else { return };
         if let Some(module) = self.modules.get_mut(&region.module) {
@@ -292,8 +336,9 @@ impl Store {
 
     /// The regions of each module, the one that was not used for longest first.
     pub fn oldest_first(&self) -> Vec<Vec<Place>> {
-        let mut modules: FxHashMap<u32, (u64, Vec<Place>)> =
-            self.modules.iter().map(|(first, module)| (*first, (module.used, Vec::new()))).collect();
+        let age = |module: &Module| (module.used, module.made);
+        let mut modules: FxHashMap<u32, ((u64, u64), Vec<Place>)> =
+            self.modules.iter().map(|(first, module)| (*first, (age(module), Vec::new()))).collect();
         for (place, state) in &self.by_place {
             if let State::Ready(region) = state
                 && let Some((_, places)) = modules.get_mut(&region.module)
@@ -302,24 +347,15 @@ impl Store {
             }
         }
         let mut sorted: Vec<_> = modules.into_values().collect();
-        sorted.sort_by_key(|(used, _)| *used);
+        sorted.sort_by_key(|(age, _)| *age);
         sorted.into_iter().map(|(_, places)| places).collect()
     }
 
-    /// The region in a slot ran and did nothing.
-    #[cold]
-    pub fn ran_in_vain(&mut self, slot: u32, now: u64) {
-        let Some(place) = self.by_slot.get(&slot) else { return };
-        if let Some(State::Ready(region)) = self.by_place.get_mut(place)
-            && region.is_useless(now)
-        {
-            self.useless.push(*place);
-        }
-    }
-
-    /// Regions that have become useless.
-    pub fn take_useless(&mut self) -> Vec<Place> {
-        core::mem::take(&mut self.useless)
+    /// The region in a slot ran and did nothing. Its place, if that makes it useless.
+    pub fn ran_in_vain(&mut self, slot: u32, now: u64) -> Option<Place> {
+        let place = *self.by_slot.get(&slot)?;
+        let Some(State::Ready(region)) = self.by_place.get_mut(&place) else { return None };
+        region.is_useless(now).then_some(place)
     }
 
     /// How much there is.
