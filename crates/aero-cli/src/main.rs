@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         options::Command::Run(args) => {
             args.resolve(std::env::args_os()).and_then(|options| runner::run(&options))
         }
-        options::Command::CpuTest(test) => test.run().map(|same| u8::from(!same)),
+        options::Command::CpuTest(test) => test.run(runner::test_engine).map(|same| u8::from(!same)),
     };
     match done {
         Ok(status) => ExitCode::from(status),

@@ -15,10 +15,10 @@ use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine,
-    VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, Tier, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
+use anyhow::Context as _;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -463,12 +463,10 @@ fn config(options: &RunOptions) -> Config {
 /// An engine for compiled code, if one is wanted and this host has one. Under `icount` it compiles where it is asked to,
 /// and at the threshold 1 code must not be interpreted while it waits.
 fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
-    if config.jit.tier == JitTier::Off {
-        return None;
-    }
+    let tier = config.jit.tier.compiled()?;
     let repeats = matches!(config.clock, ClockConfig::Icount { .. }) || config.jit.threshold == Some(1);
     let bytes = Machine::arena_bytes(config, boot);
-    let made = if repeats { Wasmtime::synchronous(bytes) } else { Wasmtime::new(bytes) };
+    let made = if repeats { Wasmtime::synchronous(tier, bytes) } else { Wasmtime::new(tier, bytes) };
     match made {
         Ok((host, arena)) => Some(Engine { host: Box::new(host), arena }),
         Err(error) => {
@@ -476,6 +474,15 @@ fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
             None
         }
     }
+}
+
+/// An engine for processors under test.
+///
+/// # Errors
+/// When there is none on this host.
+pub fn test_engine(tier: Tier, bytes: u64) -> anyhow::Result<Engine> {
+    let (host, arena) = Wasmtime::synchronous(tier, bytes).context("--jit")?;
+    Ok(Engine { host: Box::new(host), arena })
 }
 
 /// What the clock chip starts with, in seconds since 1970.

@@ -34,9 +34,14 @@ unsafe fn exec(_: *mut c_void, _: u32, _: u32) -> u32 {
     0
 }
 
+unsafe fn mode(_: *mut c_void) -> u64 {
+    0
+}
+
 unsafe fn settle(_: *mut c_void) {}
 
-const HELPERS: Helpers = Helpers { load, load16: nothing, store, store16: nothing, place, exec, settle };
+const HELPERS: Helpers =
+    Helpers { load, load16: nothing, store, store16: nothing, place, exec, settle, mode };
 
 const CALLS: u32 = 1_000_000;
 
@@ -71,12 +76,19 @@ fn least(count: u32, mut work: impl FnMut()) -> f64 {
 }
 
 fn main() {
+    for tier in [Tier::Baseline, Tier::Optimizing] {
+        println!("{tier:?}");
+        measure(tier);
+    }
+}
+
+fn measure(tier: Tier) {
     let compile = |job: &Job| match job.ticket {
         0 => modules::repeats(CALLS),
         1 => modules::adder(0),
         functions => modules::arithmetic(functions, 500),
     };
-    let parts = Parts { helpers: HELPERS, compile, thread: false };
+    let parts = Parts { helpers: HELPERS, compile, thread: false, tier };
     let (mut host, _lent) = Wasmtime::of(parts, 64 << 20).expect("wasmtime runs here");
     let (helper, _) = install(&mut host, 0);
     let (empty, _) = install(&mut host, 1);
@@ -87,6 +99,8 @@ fn main() {
     let helped = least(CALLS, || _ = unsafe { host.call(helper, ctx) });
     println!("call and return     {entered:8.1} ns");
     println!("helper              {helped:8.1} ns");
+    let least = (0..100).map(|_| install(&mut host, 1).1).min().unwrap_or_default();
+    println!("module of two empty regions: {} us", least / 1000);
     for functions in [2, 16, 64] {
         let before = host.load().bytes;
         let all: Vec<(u32, u64)> = (0..8).map(|_| install(&mut host, functions)).collect();

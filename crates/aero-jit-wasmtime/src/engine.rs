@@ -1,6 +1,7 @@
 //! How wasmtime is set up, and the memory that it makes.
 
 use crate::StartError;
+use aero_jit::job::Tier;
 use aero_mem::Lent;
 use core::ptr::NonNull;
 use wasmtime::{Config, Engine, MemoryType, OptLevel, SharedMemory};
@@ -15,9 +16,12 @@ const PAGE: u64 = 65_536;
 const STACK: usize = 1 << 20;
 
 /// An engine for modules as [`aero_jit::host`] describes them.
-pub fn engine() -> wasmtime::Result<Engine> {
+pub fn engine(tier: Tier) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
-    config.cranelift_opt_level(OptLevel::Speed);
+    config.cranelift_opt_level(match tier {
+        Tier::Baseline => OptLevel::None,
+        Tier::Optimizing => OptLevel::Speed,
+    });
     config.wasm_threads(true).shared_memory(true);
     config.wasm_simd(true).wasm_bulk_memory(true).wasm_multi_value(true).wasm_tail_call(true);
     config.wasm_branch_hinting(true);

@@ -4,6 +4,7 @@
 //! the call that is under way. Each function reads it anew; none keeps it.
 
 use aero_cpu::jit;
+use aero_cpu::vcpu::Vcpu;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Helpers {
     pub place: unsafe fn(ctx: *mut c_void, la: u64, size: u32) -> u32,
     pub exec: unsafe fn(ctx: *mut c_void, slot: u32, number: u32) -> u32,
     pub settle: unsafe fn(ctx: *mut c_void),
+    /// Not an import: [`Vcpu::mode_key`], asked when compiled code is entered.
+    pub mode: unsafe fn(ctx: *mut c_void) -> u64,
 }
 
 impl Helpers {
@@ -33,7 +36,15 @@ impl Helpers {
         place: jit::place,
         exec: jit::exec,
         settle: jit::settle,
+        mode: mode_key,
     };
+}
+
+/// # Safety
+/// `ctx` is what [`aero_jit::host::CodeHost::call`] was given, and compiled code has not been entered.
+unsafe fn mode_key(ctx: *mut c_void) -> u64 {
+    // SAFETY: the caller's promise: it is a processor that nothing else refers to.
+    unsafe { &*ctx.cast::<Vcpu<'_>>() }.mode_key()
 }
 
 /// The processor that runs compiled code, while it does.
@@ -53,7 +64,7 @@ impl Context {
 
 /// The functions of [`aero_jit::host::HELPERS`] in a store, by name.
 pub fn functions(store: &mut Store<()>, context: &Context, helpers: Helpers) -> Vec<(&'static str, Func)> {
-    let Helpers { load, load16, store: store_, store16, place, exec, settle } = helpers;
+    let Helpers { load, load16, store: store_, store16, place, exec, settle, .. } = helpers;
     let mut functions = Vec::new();
     // SAFETY (here and below): the pointer is that of the call under way; its caller has lent the processor to it.
     let cx = context.clone();

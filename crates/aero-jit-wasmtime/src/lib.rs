@@ -12,6 +12,9 @@
 //! host that is [`Wasmtime::synchronous`] compiles where it is asked to, so that what is compiled when depends on the
 //! guest alone.
 //!
+//! **Tiers.** An engine makes all its machine code one way, and code of two engines cannot share a table. So the tier is
+//! chosen with the engine: quick code takes about half the time to make, and more than twice the room.
+//!
 //! **Giving back.** Wasmtime frees an instance only with its whole store. So released modules pile up until they weigh
 //! more than those that live; then [`room`] makes a new store and instantiates the survivors in it, at their old slots.
 //!
@@ -29,10 +32,11 @@ mod worker;
 pub use helpers::Helpers;
 
 use aero_jit::host::{CodeHost, Done, HostError};
-use aero_jit::job::{Job, Module};
+use aero_jit::job::{Job, Module, Tier};
 use aero_mem::Lent;
 use core::ffi::c_void;
 use room::Room;
+use std::collections::VecDeque;
 use std::time::Instant;
 use worker::{Compiled, Work};
 
@@ -84,6 +88,8 @@ pub struct Parts {
     pub compile: fn(&Job) -> Module,
     /// Compiles on a thread of its own; otherwise at once, where it is asked to.
     pub thread: bool,
+    /// How much work making machine code may be.
+    pub tier: Tier,
 }
 
 /// The engine.
@@ -91,12 +97,14 @@ pub struct Wasmtime {
     work: Box<dyn Work>,
     room: Room,
     limits: Limits,
+    /// Jobs that could not be taken on.
+    failed: VecDeque<(u32, HostError)>,
 }
 
 impl Parts {
     /// The processor's helper functions and the translator.
-    pub const fn of_processor(thread: bool) -> Self {
-        Self { helpers: Helpers::PROCESSOR, compile: aero_jit::compile, thread }
+    pub const fn of_processor(tier: Tier, thread: bool) -> Self {
+        Self { helpers: Helpers::PROCESSOR, compile: aero_jit::compile, thread, tier }
     }
 }
 
@@ -105,16 +113,16 @@ impl Wasmtime {
     ///
     /// # Errors
     /// When wasmtime does not run here, or the host has no room for the arena.
-    pub fn new(bytes: u64) -> Result<(Self, Lent), StartError> {
-        Self::of(Parts::of_processor(true), bytes)
+    pub fn new(tier: Tier, bytes: u64) -> Result<(Self, Lent), StartError> {
+        Self::of(Parts::of_processor(tier, true), bytes)
     }
 
     /// The same, but it compiles at once, where it is asked to.
     ///
     /// # Errors
     /// As for [`Wasmtime::new`].
-    pub fn synchronous(bytes: u64) -> Result<(Self, Lent), StartError> {
-        Self::of(Parts::of_processor(false), bytes)
+    pub fn synchronous(tier: Tier, bytes: u64) -> Result<(Self, Lent), StartError> {
+        Self::of(Parts::of_processor(tier, false), bytes)
     }
 
     /// An engine made of these parts, and an arena of `bytes` or more.
@@ -122,12 +130,12 @@ impl Wasmtime {
     /// # Errors
     /// As for [`Wasmtime::new`].
     pub fn of(parts: Parts, bytes: u64) -> Result<(Self, Lent), StartError> {
-        let engine = engine::engine().map_err(started)?;
+        let engine = engine::engine(parts.tier).map_err(started)?;
         let memory = engine::memory(&engine, bytes)?;
         let lent = engine::lend(&memory);
         let work = worker::start(&engine, parts).map_err(|e| StartError::Engine(e.to_string()))?;
         let room = Room::new(engine, memory, parts.helpers).map_err(started)?;
-        Ok((Self { work, room, limits: Limits::default() }, lent))
+        Ok((Self { work, room, limits: Limits::default(), failed: VecDeque::new() }, lent))
     }
 
     /// Sets the bounds of what lives at a time.
@@ -171,10 +179,17 @@ fn refused(error: wasmtime::Error) -> HostError {
 
 impl CodeHost for Wasmtime {
     fn submit(&mut self, job: Job) {
-        self.work.submit(job);
+        let ready = self.room.prepare(&job.env).map_err(refused);
+        match ready {
+            Ok(()) => self.work.submit(job),
+            Err(error) => self.failed.push_back((job.ticket, error)),
+        }
     }
 
     fn poll(&mut self) -> Option<Done> {
+        if let Some((ticket, error)) = self.failed.pop_front() {
+            return Some(Done { ticket, result: Err(error), ns: 0 });
+        }
         let finished = self.work.poll()?;
         let began = Instant::now();
         let result = finished.result.and_then(|compiled| self.install(compiled));
@@ -182,11 +197,12 @@ impl CodeHost for Wasmtime {
     }
 
     fn pending(&self) -> usize {
-        self.work.pending()
+        self.work.pending() + self.failed.len()
     }
 
     unsafe fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
-        self.room.call(slot, ctx)
+        // SAFETY: by the contract of this function, `ctx` is the processor that the helper functions take.
+        unsafe { self.room.call(slot, ctx) }
     }
 
     fn release(&mut self, first: u32, count: u32) {

@@ -5,6 +5,7 @@ use crate::slots::Slots;
 use crate::worker::Compiled;
 use crate::{Load, refused};
 use aero_jit::host::HostError;
+use aero_jit::job::Env;
 use core::ffi::c_void;
 use std::collections::BTreeMap;
 use wasmtime::{
@@ -14,6 +15,9 @@ use wasmtime::{
 
 /// Functions that can be in the table.
 const SLOTS: u32 = 1 << 16;
+
+/// Where the mode lies in the jump table's tags ([`aero_cpu::jit::jump_tag`]).
+const MODE_SHIFT: u32 = 48;
 
 /// Released code may weigh so much before it is looked at: a new store is not worth less.
 const LITTER: u64 = 8 << 20;
@@ -31,11 +35,20 @@ pub struct Room {
     memory: SharedMemory,
     helpers: Helpers,
     place: Place,
+    dispatcher: Option<Dispatcher>,
     context: Context,
     slots: Slots,
     /// By their first slots.
     live: BTreeMap<u32, Live>,
     load: Load,
+}
+
+/// The way into compiled code: [`aero_jit::emit::dispatcher`].
+struct Dispatcher {
+    /// What of the environment it was made for.
+    dispatched: (u32, u32),
+    code: Module,
+    run: TypedFunc<(i32, u32, u64), u32>,
 }
 
 /// What goes with a store.
@@ -76,12 +89,19 @@ impl Place {
     }
 }
 
+impl Place {
+    /// An instance of the dispatcher.
+    fn enter(&mut self, code: &Module) -> wasmtime::Result<TypedFunc<(i32, u32, u64), u32>> {
+        self.instantiate(code, 0)?.get_typed_func(&mut self.store, "run")
+    }
+}
+
 impl Room {
     pub fn new(engine: Engine, memory: SharedMemory, helpers: Helpers) -> wasmtime::Result<Self> {
         let context = Context::default();
         let place = Place::new(&engine, &memory, &context, helpers)?;
         let (slots, live, load) = (Slots::new(SLOTS), BTreeMap::new(), Load::default());
-        Ok(Self { engine, memory, helpers, place, context, slots, live, load })
+        Ok(Self { engine, memory, helpers, place, dispatcher: None, context, slots, live, load })
     }
 
     pub fn load(&self) -> Load {
@@ -129,22 +149,44 @@ impl Room {
         for (first, live) in &self.live {
             place.instantiate(&live.code, *first)?;
         }
+        if let Some(dispatcher) = &mut self.dispatcher {
+            dispatcher.run = place.enter(&dispatcher.code)?;
+        }
         self.place = place;
         self.load.released_bytes = 0;
         self.load.rebuilds += 1;
         Ok(())
     }
 
-    /// Runs the region in `slot`.
-    pub fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
+    /// Makes ready for modules that were compiled for `env`.
+    ///
+    /// # Errors
+    /// When wasmtime refuses the dispatcher.
+    pub fn prepare(&mut self, env: &Env) -> wasmtime::Result<()> {
+        // It depends on no more of the environment than this.
+        let dispatched = (env.state, env.jumps);
+        if self.dispatcher.as_ref().is_some_and(|d| d.dispatched == dispatched) {
+            return Ok(());
+        }
+        let code = Module::new(&self.engine, aero_jit::emit::dispatcher(env))?;
+        let run = self.place.enter(&code)?;
+        self.dispatcher = Some(Dispatcher { dispatched, code, run });
+        Ok(())
+    }
+
+    /// Runs the region in `slot` and those that follow.
+    ///
+    /// # Safety
+    /// `ctx` is what the helper functions take, and nothing else uses it until this returns.
+    pub unsafe fn call(&mut self, slot: u32, ctx: *mut c_void) -> u32 {
+        let Some(dispatcher) = &self.dispatcher else {
+            panic!("slot {slot} is called before a job was submitted")
+        };
+        // SAFETY: the caller's promise.
+        let mode = unsafe { (self.helpers.mode)(ctx) } << MODE_SHIFT;
         self.context.set(ctx);
-        let store = &mut self.place.store;
-        let entry = self.place.table.get(&mut *store, slot.into());
-        let Some(Ref::Func(Some(entry))) = entry else { panic!("there is no region in slot {slot}") };
-        let entry: TypedFunc<(i32, i32), u32> = entry.typed(&*store).expect("a region has a region's type");
-        let status =
-            entry.call(&mut *store, (0, 0)).unwrap_or_else(|trap| panic!("compiled code trapped: {trap:#}"));
+        let status = dispatcher.run.call(&mut self.place.store, (0, slot, mode));
         self.context.set(core::ptr::null_mut());
-        status
+        status.unwrap_or_else(|trap| panic!("compiled code trapped in or after slot {slot}: {trap:#}"))
     }
 }

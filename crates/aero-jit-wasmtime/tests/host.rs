@@ -2,6 +2,9 @@
 
 #![allow(unsafe_code, reason = "helper functions are given a pointer, here to a counter")]
 
+use aero_cpu::jit::{JumpEntry, Status, jump_slot, jump_tag};
+use aero_cpu::state::CpuState;
+use aero_jit::cache::Options;
 use aero_jit::host::{CodeHost, Done, HostError};
 use aero_jit::job::{Env, Job, Module, Tier};
 use aero_jit_wasmtime::{Helpers, Limits, Parts, Wasmtime};
@@ -39,13 +42,17 @@ unsafe fn exec(_: *mut c_void, slot: u32, number: u32) -> u32 {
     slot * 10 + number
 }
 
+unsafe fn mode(_: *mut c_void) -> u64 {
+    0
+}
+
 unsafe fn settle(ctx: *mut c_void) {
     // SAFETY: as in `load`.
     unsafe { *ctx.cast::<u64>() += 1000 }
 }
 
 const HELPERS: Helpers =
-    Helpers { load, load16: by_address, store, store16: by_address, place, exec, settle };
+    Helpers { load, load16: by_address, store, store16: by_address, place, exec, settle, mode };
 
 fn env() -> Env {
     Env {
@@ -65,7 +72,9 @@ fn job(ticket: u32) -> Job {
 }
 
 fn host(compile: fn(&Job) -> Module, thread: bool) -> Wasmtime {
-    Wasmtime::of(Parts { helpers: HELPERS, compile, thread }, 1 << 20).expect("wasmtime runs here").0
+    Wasmtime::of(Parts { helpers: HELPERS, compile, thread, tier: Tier::Baseline }, 1 << 20)
+        .expect("wasmtime runs here")
+        .0
 }
 
 /// Waits for the thread.
@@ -159,7 +168,8 @@ fn helpers_get_their_arguments_and_the_pointer_of_the_call() {
 #[test]
 fn compiled_code_and_guest_memory_see_the_same_bytes() {
     let bytes = GuestMemory::arena_bytes(1 << 20, 1, 0);
-    let parts = Parts { helpers: HELPERS, compile: |job| loader(job.ticket), thread: false };
+    let parts =
+        Parts { helpers: HELPERS, compile: |job| loader(job.ticket), thread: false, tier: Tier::Optimizing };
     let (mut host, lent) = Wasmtime::of(parts, bytes).expect("wasmtime runs here");
     let mut mem = GuestMemory::lent(lent, 1 << 20, 1, &[]).expect("room enough");
     mem.write(Gpa(0x1234), &0xfeed_u32.to_le_bytes()).expect("RAM");
@@ -182,6 +192,36 @@ fn regions_of_other_modules_are_called_through_the_table() {
     let callee = install(&mut host, 5);
     let slot = install(&mut host, 100 + callee);
     assert_eq!(call(&mut host, slot, &mut 0), 5);
+}
+
+#[test]
+fn dispatcher_goes_on_by_the_jump_table_while_mode_and_budget_allow() {
+    const RIP: u64 = 0x40_1234;
+    let bytes = GuestMemory::arena_bytes(1 << 20, 1, 0);
+    let compile = |job: &Job| adder(job.ticket);
+    let parts =
+        Parts { helpers: Helpers { mode: |_| 5, ..HELPERS }, compile, thread: false, tier: Tier::Optimizing };
+    let (mut host, lent) = Wasmtime::of(parts, bytes).expect("wasmtime runs here");
+    let mem = GuestMemory::lent(lent, 1 << 20, 1, &[]).expect("room enough");
+    let options = Options { exact: false, tail_calls: true, model: 0, tier: Tier::Baseline };
+    let env = Env::new(mem.layout(), 0, options);
+    let mut install = |status: Status| {
+        host.submit(Job { ticket: status as u32, env, sources: Vec::new() });
+        host.poll().expect("done at once").result.expect("the module is good").0
+    };
+    let [first, second] = [Status::Goto, Status::Redo].map(&mut install);
+    let entry = u64::from(env.jumps + jump_slot(RIP) * size_of::<JumpEntry>() as u32);
+    let state = mem.arena().at::<CpuState>(env.state.into());
+    for (mode, budget, status) in [(5, 1, Status::Redo), (5, 0, Status::Goto), (6, 1, Status::Goto)] {
+        let found = JumpEntry { tag: jump_tag(RIP, mode), function: second, reserved: 0 };
+        // SAFETY: both lie in the arena, and nothing else uses it now.
+        unsafe {
+            (*state).rip = RIP;
+            (*state).budget = budget;
+            mem.arena().at::<JumpEntry>(entry).write(found);
+        }
+        assert_eq!(call(&mut host, first, &mut 0), status as u32, "mode {mode}, budget {budget}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a machine is made of, as plain data.
 
+use aero_jit::job::Tier;
 use aero_x86::cpuid::{MODELS, Model};
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +104,17 @@ pub enum JitTier {
     /// Quick compilation, and a thorough one of what runs very often.
     #[default]
     Full,
+}
+
+impl JitTier {
+    /// The translator's name for it; `None` if everything is interpreted.
+    pub fn compiled(self) -> Option<Tier> {
+        match self {
+            Self::Off => None,
+            Self::Baseline => Some(Tier::Baseline),
+            Self::Full => Some(Tier::Optimizing),
+        }
+    }
 }
 
 impl core::str::FromStr for JitConfig {

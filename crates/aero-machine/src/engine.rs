@@ -3,11 +3,11 @@
 //! A host that has a WebAssembly engine lends it, together with the memory that both the engine and the emulator see:
 //! natively the engine's own, in the browser the emulator's. Without one everything is interpreted.
 
-use crate::config::{JitConfig, JitTier};
+use crate::config::JitConfig;
 use aero_cpu::{Cpu, CpuConfig};
 use aero_jit::cache::{CodeCache, Limits, Options};
 use aero_jit::host::CodeHost;
-use aero_jit::job::{Env, Tier};
+use aero_jit::job::Env;
 use aero_mem::{AllocError, GuestMemory};
 use aero_x86::cpuid::MODELS;
 
@@ -31,12 +31,7 @@ pub fn processor(
     jit: &JitConfig,
     engine: Option<Engine>,
 ) -> Result<(GuestMemory, Cpu), AllocError> {
-    let tier = match jit.tier {
-        JitTier::Off => None,
-        JitTier::Baseline => Some(Tier::Baseline),
-        JitTier::Full => Some(Tier::Optimizing),
-    };
-    let Some((tier, engine)) = tier.zip(engine) else {
+    let Some((tier, engine)) = jit.tier.compiled().zip(engine) else {
         let mut mem = GuestMemory::with_rom(ram, 1, rom)?;
         let cpu = Cpu::new(&mut mem, 0, cpu);
         return Ok((mem, cpu));

@@ -18,6 +18,7 @@ mod world;
 
 pub use aero_bus::VmTime;
 pub use aero_gpu::Frame;
+pub use aero_jit::job::Tier;
 pub use clock::WallClock;
 pub use config::{
     Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel,

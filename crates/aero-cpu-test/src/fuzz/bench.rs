@@ -5,6 +5,7 @@ use super::compare::{self, Difference};
 use super::layout;
 use super::native::Native;
 use super::ours::Ours;
+use crate::processor::Maker;
 
 /// Both processors with their memory in the background pattern.
 pub struct Bench {
@@ -22,11 +23,11 @@ impl Bench {
     ///
     /// # Errors
     /// When the host refuses.
-    pub fn new() -> anyhow::Result<Self> {
+    pub fn new(maker: Maker) -> anyhow::Result<Self> {
         let end = || (Outcome::Done, State::zero(super::case::Mode::B64));
         Ok(Self {
             native: Native::new()?,
-            ours: Ours::new()?,
+            ours: Ours::new(maker)?,
             background: layout::WRITABLE.map(layout::background),
             native_end: end(),
             our_end: end(),

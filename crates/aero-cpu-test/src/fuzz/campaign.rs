@@ -11,6 +11,7 @@ use super::compare::Difference;
 use super::forms::{self, Form};
 use super::listed::{self, Ended};
 use super::{generate, raw, shrink, text};
+use crate::processor::Maker;
 use crate::random::Random;
 use anyhow::Context;
 use iced_x86::{Decoder, DecoderOptions, Instruction};
@@ -34,6 +35,8 @@ pub struct Plan {
     pub modes: Vec<Mode>,
     /// Only forms whose name matches.
     pub filter: Option<regex::Regex>,
+    /// Makes Aero's processor.
+    pub maker: Maker,
 }
 
 /// How often a form ran.
@@ -89,9 +92,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Findings> {
 ///
 /// # Errors
 /// When the host refuses, or the child dies.
-pub fn replay(case: &Case) -> anyhow::Result<(String, bool)> {
+pub fn replay(case: &Case, maker: Maker) -> anyhow::Result<(String, bool)> {
     let child = Child::start(|_| {
-        let mut worker = Worker::new()?;
+        let mut worker = Worker::new(maker)?;
         let mut differences = Vec::new();
         worker.bench.run(case, &mut differences);
         let failing = worker.unlisted(case, &differences, &mut |_| {});
@@ -123,8 +126,8 @@ struct Worker {
 }
 
 impl Worker {
-    fn new() -> anyhow::Result<Self> {
-        Ok(Self { bench: Bench::new()? })
+    fn new(maker: Maker) -> anyhow::Result<Self> {
+        Ok(Self { bench: Bench::new(maker)? })
     }
 
     /// The differences of the case that just ran that no rule allows; tells `seen` the rules of the others.
@@ -191,7 +194,7 @@ fn work(plan: &Plan, job: u64, progress: &mut dyn FnMut(u64)) -> anyhow::Result<
     let forms = forms::all();
     let lists = wanted(plan, &forms);
     anyhow::ensure!(!lists.is_empty(), "no form matches");
-    let mut worker = Worker::new()?;
+    let mut worker = Worker::new(plan.maker)?;
     let mut found = Findings { listed: vec![0; listed::RULES.len()], ..Findings::default() };
     let mut counts = vec![Count::default(); forms.len()];
     let mut differences = Vec::new();

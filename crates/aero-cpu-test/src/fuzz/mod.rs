@@ -33,6 +33,8 @@ mod tests;
 mod text;
 mod values;
 
+use crate::processor::Maker;
+use aero_machine::JitConfig;
 use campaign::Plan;
 use case::Mode;
 use std::path::PathBuf;
@@ -67,6 +69,9 @@ pub struct Args {
     /// Print how often each form ran
     #[arg(long)]
     pub coverage: bool,
+    /// Compile code as aero run does; full,threshold=1 compiles all of it
+    #[arg(long, value_name = "HOW[,threshold=N]", default_value = "off")]
+    pub jit: JitConfig,
     /// Print the list of allowed differences, and nothing else
     #[arg(long)]
     pub list_exceptions: bool,
@@ -80,14 +85,14 @@ fn mode(text: &str) -> Result<Mode, String> {
 ///
 /// # Errors
 /// When the host refuses a mapping, a file cannot be read or written, or the harness dies.
-pub fn run(args: &Args) -> anyhow::Result<bool> {
+pub fn run(args: &Args, maker: Maker) -> anyhow::Result<bool> {
     if args.list_exceptions {
         report::exceptions(None);
         return Ok(true);
     }
     if let Some(path) = &args.replay {
         let case = text::read(&std::fs::read_to_string(path)?)?;
-        let (text, fails) = campaign::replay(&case)?;
+        let (text, fails) = campaign::replay(&case, maker)?;
         print!("{text}");
         println!("{}", if fails { "FAILED" } else { "passed" });
         return Ok(!fails);
@@ -100,6 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         jobs: args.jobs,
         modes,
         filter: args.form.clone(),
+        maker,
     };
     let start = std::time::Instant::now();
     let found = campaign::run(&plan)?;

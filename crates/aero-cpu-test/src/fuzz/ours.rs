@@ -7,10 +7,11 @@
 use super::case::{Case, FpuImage, Mode, Outcome, State, Trap, image};
 use super::layout::{self, FS_BASE, GS_BASE, REGION, selector};
 use super::native::{PLACED, placed_code};
+use crate::processor::Maker;
 use aero_cpu::fpu::F80;
 use aero_cpu::segments::Descriptor;
 use aero_cpu::state::{CpuState, Segment, TableRegister, cr0, cr4, efer, seg};
-use aero_cpu::{Cpu, CpuConfig, NoDevices};
+use aero_cpu::{Cpu, NoDevices};
 use aero_mem::{Gpa, GuestMemory};
 use aero_x86::descriptor::segment as descriptor;
 
@@ -33,7 +34,7 @@ mod place {
 /// How many instructions a case may take: repeats count each iteration.
 const PATIENCE: u64 = 1 << 12;
 
-/// The interpreter with its memory.
+/// The processor with its memory.
 pub struct Ours {
     mem: GuestMemory,
     cpu: Cpu,
@@ -74,10 +75,9 @@ impl Ours {
     /// A processor of the model `max`, ready for cases.
     ///
     /// # Errors
-    /// When the host has no memory for it.
-    pub fn new() -> anyhow::Result<Self> {
-        let mut mem = GuestMemory::new(2 << 20, 1).map_err(|e| anyhow::anyhow!("guest memory: {e}"))?;
-        let cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&aero_x86::cpuid::MAX));
+    /// When the host has no memory or no engine for it.
+    pub fn new(maker: Maker) -> anyhow::Result<Self> {
+        let (mem, cpu) = maker.make(2 << 20)?;
         let table = descriptors();
         let segments = [Mode::B16, Mode::B32, Mode::B64].map(|mode| {
             mode.segments().map(|s| {

@@ -3,12 +3,14 @@
 use super::campaign::{self, Plan};
 use super::case::{Mode, Outcome, State};
 use super::{forms, generate, shrink, text};
+use crate::processor::Maker;
 use crate::random::Random;
 
 #[test]
 fn short_campaign_finds_no_difference_outside_the_list() {
     let modes = vec![Mode::B16, Mode::B32, Mode::B64];
-    let plan = Plan { seed: 20, first: 0, cases: 300_000, jobs: 1, modes, filter: None };
+    let plan =
+        Plan { seed: 20, first: 0, cases: 300_000, jobs: 1, modes, filter: None, maker: Maker::INTERPRETER };
     let found = campaign::run(&plan).expect("the harness works here");
     assert!(found.forms.values().all(|c| c.cases > 0), "a form never ran");
     let told: Vec<&str> = found.failures.values().map(|f| f.text.as_str()).collect();

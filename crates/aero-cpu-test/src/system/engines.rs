@@ -4,8 +4,9 @@ use super::case::{Case, Env};
 use super::layout::{ROM, ROM_SIZE, var};
 use super::outcome::{Outcome, parse};
 use super::program::{self, DEBUG_PORT, EXIT_PORT};
+use crate::processor::Maker;
 use aero_cpu::state::seg;
-use aero_cpu::{Bus, Cpu, CpuConfig, Exit};
+use aero_cpu::{Bus, Cpu, Exit};
 use aero_mem::{Gpa, GuestMemory};
 use anyhow::{Context, Result, bail};
 use std::fs;
@@ -270,10 +271,9 @@ impl Aero {
     /// A machine.
     ///
     /// # Errors
-    /// When there is no memory for it.
-    pub fn new() -> Result<Self> {
-        let mut mem = GuestMemory::new(16 << 20, 1)?;
-        let cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&aero_x86::cpuid::MAX));
+    /// When there is no memory or no engine for it.
+    pub fn new(maker: Maker) -> Result<Self> {
+        let (mem, cpu) = maker.make(16 << 20)?;
         Ok(Self { mem, cpu })
     }
 

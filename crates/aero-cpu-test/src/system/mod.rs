@@ -13,7 +13,9 @@ pub mod layout;
 pub mod outcome;
 pub mod program;
 
+use crate::processor::Maker;
 use crate::random::Random;
+use aero_machine::JitConfig;
 use anyhow::{Result, bail};
 use case::{Case, Env};
 use engines::{Aero, Folder, Oracle};
@@ -43,6 +45,9 @@ pub struct Args {
     /// Write the digests of families without differences to this file, for the tests
     #[arg(long, value_name = "FILE")]
     pub bless: Option<PathBuf>,
+    /// Compile code as aero run does; full,threshold=1 compiles all of it
+    #[arg(long, value_name = "HOW[,threshold=N]", default_value = "off")]
+    pub jit: JitConfig,
     /// Show at most so many differences of each family
     #[arg(long, default_value_t = 5)]
     pub show: usize,
@@ -62,10 +67,10 @@ struct Tally {
 ///
 /// # Errors
 /// When an oracle is missing or a file cannot be written.
-pub fn run(args: &Args) -> Result<bool> {
+pub fn run(args: &Args, maker: Maker) -> Result<bool> {
     let oracles = oracles(&args.oracle)?;
     let families = chosen(args.family.as_deref())?;
-    let mut session = Session::new(&oracles)?;
+    let mut session = Session::new(&oracles, maker)?;
     println!("system: seed {}, against {}", args.seed, names(&oracles));
     let mut fine = true;
     let mut golden = String::new();
@@ -158,9 +163,9 @@ struct Session {
 }
 
 impl Session {
-    fn new(oracles: &[Oracle]) -> Result<Self> {
+    fn new(oracles: &[Oracle], maker: Maker) -> Result<Self> {
         let with_folder = |oracle: &Oracle| Ok((*oracle, Folder::new(*oracle)?));
-        Ok(Self { aero: Aero::new()?, oracles: oracles.iter().map(with_folder).collect::<Result<_>>()? })
+        Ok(Self { aero: Aero::new(maker)?, oracles: oracles.iter().map(with_folder).collect::<Result<_>>()? })
     }
 
     fn family(&mut self, family: &Family, count: u32, args: &Args) -> Result<Tally> {
@@ -278,12 +283,13 @@ mod tests {
     }
 
     fn args(seed: u64) -> Args {
-        Args { seed, cases: 0, oracle: Vec::new(), family: None, save: None, bless: None, show: 3 }
+        let jit = Maker::INTERPRETER.jit();
+        Args { seed, cases: 0, oracle: Vec::new(), family: None, save: None, bless: None, jit, show: 3 }
     }
 
     #[test]
     fn outcomes_are_those_that_all_emulators_agreed_on() {
-        let mut session = Session::new(&[]).expect("a machine");
+        let mut session = Session::new(&[], Maker::INTERPRETER).expect("a machine");
         assert!(!golden().is_empty());
         for (family, seed, cases, expected) in golden() {
             let tally = session.family(family, cases, &args(seed)).expect("ROMs run");
@@ -298,7 +304,7 @@ mod tests {
         if here.len() < 2 {
             return eprintln!("Bochs and QEMU are not both here: nothing to compare with");
         }
-        let mut session = Session::new(&here).expect("a machine");
+        let mut session = Session::new(&here, Maker::INTERPRETER).expect("a machine");
         for (family, seed, cases, _) in golden() {
             // A part of them, to be quick: the emulators take a second to start.
             let tally = session.family(family, cases / 4, &args(seed)).expect("ROMs run");
@@ -311,7 +317,8 @@ mod tests {
         let mut case = Case::new(Env::Flat, "mov ds, 3FCh: beyond the table's limit less one");
         case.reg(case::reg::EAX, 0x403);
         case.code(&[0x8e, 0xd8]);
-        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &[case]).expect("a ROM");
+        let outcomes =
+            Aero::new(Maker::INTERPRETER).expect("a machine").run(Env::Flat, &[case]).expect("a ROM");
         let outcome = &outcomes[0];
         assert_eq!(outcome.vector(), Some(13));
         let words = outcome.words().expect("it ended");
@@ -329,7 +336,8 @@ mod tests {
         case.patches.put(0xffff, &[0x5a]);
         case.reg(case::reg::EBX, layout::linear(0xffff));
         case.code(&[0x8a, 0x03]);
-        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &[case]).expect("a ROM");
+        let outcomes =
+            Aero::new(Maker::INTERPRETER).expect("a machine").run(Env::Flat, &[case]).expect("a ROM");
         assert_eq!(outcomes[0].vector(), Some(3));
         assert_eq!(outcomes[0].record(layout::record::GPR), 0x5a);
     }
@@ -339,7 +347,8 @@ mod tests {
         let mut broken = Case::new(Env::Flat, "no vectors at all");
         broken.patches.put16(layout::state::IDTR, 0);
         let cases = [broken, Case::new(Env::Flat, "INT3 at once")];
-        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &cases).expect("a ROM");
+        let outcomes =
+            Aero::new(Maker::INTERPRETER).expect("a machine").run(Env::Flat, &cases).expect("a ROM");
         assert_eq!(outcomes[0], Outcome::Reset);
         assert_eq!(outcomes[1].vector(), Some(3));
     }
@@ -349,7 +358,8 @@ mod tests {
         let mut hang = Case::new(Env::Flat, "jumps to itself");
         hang.code(&[0xeb, 0xfe]);
         let cases = [hang, Case::new(Env::Flat, "INT3 at once")];
-        let outcomes = Aero::new().expect("a machine").run(Env::Flat, &cases).expect("a ROM");
+        let outcomes =
+            Aero::new(Maker::INTERPRETER).expect("a machine").run(Env::Flat, &cases).expect("a ROM");
         assert_eq!(outcomes[0], Outcome::Lost);
         assert_eq!(outcomes[1].vector(), Some(3));
     }

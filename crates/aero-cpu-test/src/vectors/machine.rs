@@ -2,8 +2,9 @@
 
 use super::case::{Case, NAMES, REGISTERS, Recorded, reg};
 use super::later;
+use crate::processor::Maker;
 use aero_cpu::state::{CpuState, Segment, cr0, reg as gpr};
-use aero_cpu::{Cpu, CpuConfig, Exit, NoDevices};
+use aero_cpu::{Cpu, Exit, NoDevices};
 use aero_mem::{Bank, Gpa, GuestMemory, VGA_WINDOW};
 use aero_x86::undefined::undefined;
 use aero_x86::{CodeSize, DecodeError, Insn, Operand, decode};
@@ -60,13 +61,12 @@ impl Bench {
     /// A machine of the newest model: it has every instruction that a set may hold.
     ///
     /// # Errors
-    /// When the host has no memory for it.
-    pub fn new() -> anyhow::Result<Self> {
-        let mut mem = GuestMemory::new(16 << 20, 1)?;
+    /// When the host has no memory or no engine for it.
+    pub fn new(maker: Maker) -> anyhow::Result<Self> {
+        let (mut mem, cpu) = maker.make(16 << 20)?;
         mem.set_banks(VGA_WINDOW, Bank::RAM);
         let background: Vec<u8> = (0..REACH as u32).map(background_at).collect();
         mem.write(Gpa(0), &background)?;
-        let cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&aero_x86::cpuid::MAX));
         Ok(Self { mem, cpu, background, seen: vec![0; REACH] })
     }
 

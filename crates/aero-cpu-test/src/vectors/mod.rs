@@ -20,6 +20,8 @@ mod later;
 mod machine;
 mod moo;
 
+use crate::processor::Maker;
+use aero_machine::JitConfig;
 use anyhow::{Context as _, bail};
 use case::{Case, Recorded, Set};
 use machine::{Bench, Verdict};
@@ -49,6 +51,9 @@ pub struct Args {
     /// The processor that the files were recorded on [default: what they say]
     #[arg(long, value_enum, value_name = "CPU")]
     cpu: Option<Recorded>,
+    /// Compile code as aero run does; full,threshold=1 compiles all of it
+    #[arg(long, value_name = "HOW[,threshold=N]", default_value = "off")]
+    pub jit: JitConfig,
     /// List every form and print every failure
     #[arg(long)]
     verbose: bool,
@@ -84,8 +89,8 @@ impl Tally {
 ///
 /// # Errors
 /// When a file cannot be read or understood; the message names it.
-pub fn run(args: &Args) -> anyhow::Result<bool> {
-    let mut bench = Bench::new()?;
+pub fn run(args: &Args, maker: Maker) -> anyhow::Result<bool> {
+    let mut bench = Bench::new(maker)?;
     let mut forms = BTreeMap::<String, Tally>::new();
     for file in &args.files {
         let mut set = load(file).with_context(|| file.display().to_string())?;

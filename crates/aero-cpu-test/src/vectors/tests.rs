@@ -20,7 +20,7 @@ fn case(code: &[u8], regs: &[(usize, u32)], flags: u32) -> Case {
 }
 
 fn verdict(recorded: Recorded, case: &Case) -> Verdict {
-    Bench::new().expect("memory").test(recorded, case)
+    Bench::new(Maker::INTERPRETER).expect("memory").test(recorded, case)
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn right_registers_pass_and_a_wrong_one_is_named() {
 #[test]
 fn store_that_was_not_recorded_is_found_and_the_next_test_starts_clean() {
     let store = case(&[0xc6, 0x06, 0x00, 0x50, 0x12], &[], 2);
-    let mut bench = Bench::new().expect("memory");
+    let mut bench = Bench::new(Maker::INTERPRETER).expect("memory");
     let Verdict::Failed(lines) = bench.test(Recorded::I80286, &store) else { panic!("a stray store passes") };
     assert!(lines[0].contains("005000") && lines[0].contains("got 12"), "{lines:?}");
     assert_eq!(bench.test(Recorded::I80286, &case(&[0x90], &[], 2)), Verdict::Passed);
@@ -110,20 +110,26 @@ fn files_are_named_for_their_forms() {
 fn unreadable_and_cut_files_are_named_with_the_place() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("04.MOO.gz");
-    let args =
-        |path: &Path| Args { files: vec![path.into()], form: None, limit: None, cpu: None, verbose: false };
-    let error = format!("{:#}", run(&args(&path)).expect_err("no file"));
+    let args = |path: &Path| Args {
+        files: vec![path.into()],
+        form: None,
+        limit: None,
+        cpu: None,
+        jit: Maker::INTERPRETER.jit(),
+        verbose: false,
+    };
+    let error = format!("{:#}", run(&args(&path), Maker::INTERPRETER).expect_err("no file"));
     assert!(error.contains("04.MOO.gz"), "{error}");
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(b"MOO \x0c\0\0\0\x01\x01\0\0\x01\0\0\0C286TEST\x10\0\0\0").expect("packs");
     let packed = packed.finish().expect("packs");
     std::fs::write(&path, &packed).expect("a file");
-    let error = format!("{:#}", run(&args(&path)).expect_err("a cut file"));
+    let error = format!("{:#}", run(&args(&path), Maker::INTERPRETER).expect_err("a cut file"));
     assert!(
         error.contains("04.MOO.gz") && error.contains("offset 0x1c") && error.contains("TEST"),
         "{error}"
     );
     std::fs::write(&path, &packed[..packed.len() - 12]).expect("a file");
-    let error = format!("{:#}", run(&args(&path)).expect_err("a cut archive"));
+    let error = format!("{:#}", run(&args(&path), Maker::INTERPRETER).expect_err("a cut archive"));
     assert!(error.contains("gzip"), "{error}");
 }

@@ -4,7 +4,9 @@
 //! [`Asm::record`] appends a register to the log, [`results`] reads it from outside. Every encoding here means the same
 //! in 32-bit and in 64-bit code, so that one program tests both ways into a kernel.
 
-use aero_machine::{Boot, ClockConfig, Config, CpuChoice, Exit, Kernel, Machine, REPEATABLE_RTC, WallClock};
+use aero_machine::{
+    Boot, ClockConfig, Config, CpuChoice, Exit, JitConfig, Kernel, Machine, REPEATABLE_RTC, WallClock,
+};
 use aero_mem::Gpa;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -446,6 +448,7 @@ pub fn config() -> Config {
     Config {
         cpu: CpuChoice { model: "max".to_owned(), ..CpuChoice::default() },
         hyperv: false,
+        jit: JitConfig::default(),
         memory: 4 << 20,
         clock: ClockConfig::Icount { mips: 100 },
         rtc: REPEATABLE_RTC,
