@@ -10,7 +10,8 @@
 use crate::ir::{BlockId, End, Inst, Region, Touched, Type, Value, Var};
 use crate::{operators, types};
 use aero_cpu::jit::{FlagKind, Lazy};
-use aero_cpu::state::Flags;
+use aero_cpu::state::{CpuState, Flags};
+use core::mem::offset_of;
 use rustc_hash::FxHashSet;
 
 /// Memory, the state block, and the interpreter.
@@ -162,20 +163,35 @@ impl<W: World> Run<'_, W> {
             Inst::Set(var, v) => self.guest.set(var, self.bits(v)),
             Inst::Guard(v) if self.bits(v) == 0 => return Err(self.redo()),
             Inst::Exec { op, writes, .. } => self.exec(op, writes)?,
-            Inst::Flags { kind, a, b } => self.guest.set_flags(kind, self.word(a), self.word(b)),
-            Inst::Carry(v) => {
-                let flags = self.guest.flags().with_cf(self.bits(v) & 1 != 0);
-                self.guest.settle(flags);
-            }
             Inst::Nop | Inst::Guard(_) => {}
+            Inst::Flags { .. }
+            | Inst::FlagsIf { .. }
+            | Inst::Carry(_)
+            | Inst::CarryOverflow(_)
+            | Inst::Settle => self.flags(inst),
             _ => return self.memory(inst),
         }
         Ok(0)
     }
 
+    /// Abstract flags are worked out at once.
+    fn flags(&mut self, inst: &Inst) {
+        let flags = self.guest.flags();
+        let flags = match *inst {
+            Inst::Flags { kind, a, b } => self.guest.described(kind, self.word(a), self.word(b)),
+            Inst::FlagsIf { when, kind, a, b } if self.bits(when) != 0 => {
+                self.guest.described(kind, self.word(a), self.word(b))
+            }
+            Inst::Carry(v) => flags.with_cf(self.bits(v) & 1 != 0),
+            Inst::CarryOverflow(v) => flags.with_cf_of(self.bits(v) & 1 != 0, self.bits(v) & 2 != 0),
+            _ => flags,
+        };
+        self.guest.settle(flags);
+    }
+
     fn memory(&mut self, inst: &Inst) -> Result<u128, Exit> {
         match *inst {
-            Inst::State { at, size, .. } => return Ok(self.world.state(at, size)),
+            Inst::State { at, size, .. } => return Ok(self.state(at, size)),
             Inst::SetState { at, size, value } => self.world.set_state(at, size, self.low(value, size)),
             Inst::Load { address, size, signed, ty } => {
                 let loaded = self.world.load(self.word(address), size).ok_or(self.redo())?;
@@ -198,6 +214,18 @@ impl<W: World> Run<'_, W> {
             _ => return Ok(self.pure(inst)),
         }
         Ok(0)
+    }
+
+    /// Reads the state block, of which the guest has the flags.
+    fn state(&mut self, at: u32, size: u8) -> u128 {
+        const FLAGS: u32 = offset_of!(CpuState, flags) as u32;
+        const RESULT: u32 = FLAGS + offset_of!(Flags, result) as u32;
+        const AUX: u32 = FLAGS + offset_of!(Flags, aux) as u32;
+        match (at, size) {
+            (RESULT, 8) => self.guest.stored.result.into(),
+            (AUX, 4) => self.guest.stored.aux.into(),
+            _ => self.world.state(at, size),
+        }
     }
 
     fn pure(&self, inst: &Inst) -> u128 {
@@ -225,9 +253,8 @@ impl<W: World> Run<'_, W> {
     }
 
     fn exec(&mut self, op: u16, writes: Touched) -> Result<(), Exit> {
-        let flags = self.guest.flags();
-        self.guest.settle(flags);
         let before = self.guest.clone();
+        self.guest.settle(before.flags());
         let goes_on = self.world.exec(op, self.guest);
         self.guest.keep(&before, writes);
         if goes_on { Ok(()) } else { Err(Exit::Stopped(op)) }
@@ -325,9 +352,9 @@ impl Guest {
         self.lazy = Lazy::default();
     }
 
-    fn set_flags(&mut self, kind: FlagKind, a: u64, b: u64) {
-        let lazy = self.widened(Lazy { kind, a, b, ..Lazy::default() });
-        self.settle(lazy.resolve(self.flags()));
+    /// The flags after an operation.
+    fn described(&self, kind: FlagKind, a: u64, b: u64) -> Flags {
+        self.widened(Lazy { kind, a, b, ..Lazy::default() }).resolve(self.flags())
     }
 
     /// [`FlagKind::WORDS`] has a result with its sign in 64 bits; a variable of 32-bit code has the low half.
@@ -338,7 +365,7 @@ impl Guest {
         }
     }
 
-    fn truncate(&self, bits: u64) -> u64 {
+    pub(crate) fn truncate(&self, bits: u64) -> u64 {
         if self.word == Type::I32 { u64::from(bits as u32) } else { bits }
     }
 

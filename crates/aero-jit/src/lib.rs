@@ -16,6 +16,7 @@ pub mod host;
 pub mod ir;
 pub mod job;
 pub mod operators;
+pub mod passes;
 pub mod region;
 pub mod simd;
 pub mod structure;

@@ -4,10 +4,14 @@ use crate::ir::*;
 use crate::simd::{Op1, Op2, Shape, Way};
 use crate::types;
 use aero_cpu::jit::FlagKind;
+use aero_cpu::state::CpuState;
+use core::mem::offset_of;
 
 /// A source of regions: the same seed, the same region.
 pub struct Random {
     state: u64,
+    /// The variables of flags are used, as after the pass that brings them in.
+    pub flag_vars: bool,
 }
 
 /// A block under way.
@@ -22,10 +26,12 @@ struct Builder<'r> {
 
 const SIZES: [u8; 5] = [1, 2, 4, 8, 16];
 const INTERPRETED: u64 = 4;
+/// Where the state block is read and written: far from what variables hold.
+const STATE: u32 = offset_of!(CpuState, msr) as u32;
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self { state: seed }
+        Self { state: seed, flag_vars: true }
     }
 
     /// SplitMix64.
@@ -83,7 +89,8 @@ impl Random {
             5..7 => Var::Gpr(self.below(16) as u8),
             7 => Var::Xmm(self.below(3) as u8),
             8 => Var::Xmm(self.below(16) as u8),
-            _ => self.pick(&flag_vars),
+            _ if self.flag_vars => self.pick(&flag_vars),
+            _ => Var::Gpr(0),
         }
     }
 
@@ -92,10 +99,19 @@ impl Random {
         Touched { gprs: gprs as u16, xmms: xmms as u16, flags: self.one_in(2) }
     }
 
-    fn flag_kind(&mut self, word: Type) -> FlagKind {
-        let operations = [FlagKind::ADD, FlagKind::SUB, FlagKind::LOGIC, FlagKind::INC, FlagKind::DEC];
-        let size = self.pick(&SIZES[..if word == Type::I64 { 4 } else { 3 }]);
-        self.pick(&operations).sized(size)
+    fn flag_operation(&mut self) -> FlagKind {
+        self.pick(&[
+            FlagKind::ADD,
+            FlagKind::SUB,
+            FlagKind::LOGIC,
+            FlagKind::INC,
+            FlagKind::DEC,
+            FlagKind::SHL,
+            FlagKind::SHR,
+            FlagKind::SAR,
+            FlagKind::IMUL,
+            FlagKind::MUL,
+        ])
     }
 }
 
@@ -222,26 +238,78 @@ impl Builder<'_> {
 
     fn change(&mut self) {
         match self.random.below(8) {
-            0 => {
-                let kind = self.random.flag_kind(self.word);
-                let (a, b) = (self.value(self.word), self.value(self.word));
-                self.push(Inst::Flags { kind, a, b });
-            }
-            1 => {
-                let v = self.value(Type::I32);
-                self.push(Inst::Carry(v));
-            }
+            0 => self.flags(),
+            1 => self.carry(),
             2 => {
                 let ty = self.any_type();
                 let value = self.value(ty);
-                let at = self.random.below(16) as u32 * 16;
+                let at = STATE + self.random.below(8) as u32 * 16;
                 self.push(Inst::SetState { at, size: ty.size(), value });
             }
             3 => self.pure(),
             _ => {
                 let var = self.random.var();
-                let value = self.value(var.type_in(self.word));
+                let value = self.settable(var);
                 self.push(Inst::Set(var, value));
+            }
+        }
+    }
+
+    /// A value that a variable may have: kinds of flags are such that take any operands.
+    fn settable(&mut self, var: Var) -> Value {
+        match var {
+            Var::FlagKind | Var::CarryKind => {
+                let kind = self.random.below(6) * 4 + self.random.below(3);
+                self.push(Inst::Const(Type::I32, kind))
+            }
+            _ => self.value(var.type_in(self.word)),
+        }
+    }
+
+    /// Operands zero-extended from the operation's size; a shift by something, and not out of itself.
+    fn flags(&mut self) {
+        let operation = self.random.flag_operation();
+        let size = self.random.pick(&SIZES[..if self.word == Type::I64 { 4 } else { 3 }]);
+        let (kind, bits) = (operation.sized(size), u64::from(size) * 8);
+        let a = self.flag_operand(bits);
+        let shift = matches!(operation, FlagKind::SHL | FlagKind::SHR | FlagKind::SAR);
+        let b = if shift {
+            let count = 1 + self.random.below(bits - 1);
+            self.push(Inst::Const(self.word, count))
+        } else {
+            self.flag_operand(bits)
+        };
+        let keeps_carry = matches!(operation, FlagKind::INC | FlagKind::DEC);
+        if self.random.one_in(4) && !keeps_carry {
+            let when = self.value(Type::I32);
+            self.push(Inst::FlagsIf { when, kind, a, b });
+        } else {
+            self.push(Inst::Flags { kind, a, b });
+        }
+    }
+
+    fn flag_operand(&mut self, bits: u64) -> Value {
+        let a = self.value(self.word);
+        if bits == u64::from(self.word.size()) * 8 {
+            return a;
+        }
+        let mask = self.push(Inst::Const(self.word, u64::MAX >> (64 - bits)));
+        self.push(Inst::Binary(Binary::And, a, mask))
+    }
+
+    fn carry(&mut self) {
+        let v = self.value(Type::I32);
+        match self.random.below(4) {
+            0 => {
+                let three = self.push(Inst::Const(Type::I32, 3));
+                let bits = self.push(Inst::Binary(Binary::And, v, three));
+                self.push(Inst::CarryOverflow(bits));
+            }
+            1 => drop(self.push(Inst::Settle)),
+            _ => {
+                let one = self.push(Inst::Const(Type::I32, 1));
+                let bit = self.push(Inst::Binary(Binary::And, v, one));
+                self.push(Inst::Carry(bit));
             }
         }
     }
@@ -286,7 +354,7 @@ impl Builder<'_> {
                 self.push(Inst::Peek { place, size, signed, ty });
             }
             _ => {
-                let at = self.random.below(16) as u32 * 16;
+                let at = STATE + self.random.below(8) as u32 * 16;
                 self.push(Inst::State { at, size, ty });
             }
         }
