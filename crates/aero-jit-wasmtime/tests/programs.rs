@@ -301,7 +301,7 @@ impl Pair {
     fn new(tier: Tier) -> Self {
         let mut mem = GuestMemory::new(RAM, 1).expect("memory");
         let cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&MAX));
-        let (host, arena) = Wasmtime::synchronous(GuestMemory::arena_bytes(RAM, 1, 0)).expect("wasmtime");
+        let (host, arena) = Wasmtime::synchronous(tier, GuestMemory::arena_bytes(RAM, 1, 0)).expect("wasmtime");
         let mut lent = GuestMemory::lent(arena, RAM, 1, &[]).expect("memory");
         let mut jit = Cpu::new(&mut lent, 0, CpuConfig::of(&MAX));
         let model = MODELS.iter().position(|m| m.name == MAX.name).expect("a model") as u8;

@@ -4,6 +4,7 @@ use crate::emit;
 use crate::flags;
 use crate::ir::Region;
 use crate::job::{Compiled, Env, Job, Key, Module, Source};
+use crate::passes::{dead, simplify};
 use crate::region;
 use crate::structure;
 use crate::translate;
@@ -26,6 +27,10 @@ fn region(source: &Source, env: &Env) -> Option<((Region, Key), Compiled)> {
     debug_verify(&region, "make_reducible");
     flags::run(&mut region);
     debug_verify(&region, "flags");
+    simplify::run(&mut region);
+    debug_verify(&region, "simplify");
+    dead::run(&mut region);
+    debug_verify(&region, "dead");
     let compiled = Compiled {
         ranges: region::ranges(&blocks),
         interpreted: region.interpreted.clone(),
