@@ -80,8 +80,8 @@ pub fn make_reducible(region: &mut Region) {
         let offset = region.blocks[to.0 as usize].offset;
         region.blocks.push(Block {
             offset,
-            insts: vec![Inst::At { offset, done: 0 }, Inst::Rip(offset)],
-            end: End::Leave(Value(1)),
+            insts: vec![Inst::Rip(offset)],
+            end: End::Leave(Value(0)),
             retires: 0,
         });
         match (&mut region.blocks[from.0 as usize].end, which) {

@@ -163,11 +163,13 @@ impl<'a> Body<'a> {
         self.code.put().local_set(self.fixed.base);
         self.state(offset_of!(CpuState, budget) as u32, Type::I64, 8)?;
         self.code.put().local_set(self.fixed.budget);
+        self.reload(self.flow.used)?;
+        self.load_flags(BlockId(0))?;
+        // A side exit stores variables, so they must have been loaded.
         if !self.header(BlockId(0)) {
             self.check_budget(BlockId(0));
         }
-        self.reload(self.flow.used)?;
-        self.load_flags(BlockId(0))
+        Some(())
     }
 
     fn header(&self, block: BlockId) -> bool {

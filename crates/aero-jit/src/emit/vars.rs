@@ -83,6 +83,18 @@ impl Vars {
         self.and(Self::FLAGS).0 != 0
     }
 
+    /// The same, but a description of the flags is there with all its parts or not at all: it is loaded and stored so.
+    fn with_whole_description(self) -> Self {
+        const MAIN: Vars = Vars(7 << 32);
+        if self.and(Self::FLAGS.without(MAIN)) != Self::default() {
+            self.or(Self::FLAGS)
+        } else if self.any_flags() {
+            self.or(MAIN)
+        } else {
+            self
+        }
+    }
+
     /// Each, in order.
     pub(super) fn iter(self) -> impl Iterator<Item = Var> {
         let mut left = self.0;
@@ -137,6 +149,7 @@ impl Flow {
             let block = block.0 as usize;
             summaries[block] = flow.summary(&region.blocks[block]);
         }
+        flow.used = flow.used.with_whole_description();
         while flow.spread_dirty(region, structure, &summaries) {}
         while flow.spread_needs(region, structure, &summaries) {}
         flow

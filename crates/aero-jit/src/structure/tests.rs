@@ -190,7 +190,7 @@ fn jump_into_a_loop_is_refused_until_made_to_leave() {
     assert!(Structure::of(&region).is_some());
     assert_eq!(region.blocks.len(), 5);
     let out = &region.blocks[4];
-    assert_eq!((out.end, &out.insts[1]), (End::Leave(Value(1)), &Inst::Rip(out.offset)));
+    assert_eq!((out.end, &out.insts[0]), (End::Leave(Value(0)), &Inst::Rip(out.offset)));
 }
 
 #[test]

@@ -303,7 +303,7 @@ impl Body<'_> {
     /// Stores the first operand: zero-extended, but the result of [`FlagKind::WORDS`] sign-extended.
     fn spill_first(&mut self, kind: Option<FlagKind>) -> Option<()> {
         let offset = LAZY + offset_of!(Lazy, a) as u32;
-        if self.region.word == Type::I64 || !self.flow.used.has(Var::FlagA) {
+        if self.region.word == Type::I64 {
             return self.spill_operand(Var::FlagA, offset_of!(Lazy, a) as u32);
         }
         self.at_state(offset)?;
@@ -323,9 +323,6 @@ impl Body<'_> {
     }
 
     fn spill_operand(&mut self, var: Var, offset: u32) -> Option<()> {
-        if !self.flow.used.has(var) {
-            return Some(());
-        }
         self.at_state(LAZY + offset)?;
         self.get(var)?;
         self.store_word(LAZY + offset)
