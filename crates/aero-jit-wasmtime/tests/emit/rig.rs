@@ -15,6 +15,9 @@ use std::cell::RefCell;
 /// Pages of RAM, which linear addresses from 0 lead to.
 pub const PAGES: u64 = 8;
 
+/// The least that a machine has.
+const ARENA_RAM: u64 = 1 << 20;
+
 /// Free bytes behind the state proper.
 pub const SPARE: u32 = 12 << 10;
 pub const SPARE_BYTES: usize = 256 + 16;
@@ -80,8 +83,9 @@ impl Rig {
     pub fn new() -> Self {
         let helpers = Helpers { load, load16, store, store16, place, exec, settle };
         let parts = Parts { helpers, compile: |_: &Job| MODULE.take(), thread: false };
-        let (host, lent) = Wasmtime::of(parts, BYTES).expect("wasmtime runs here");
-        let memory = GuestMemory::lent(lent, PAGES * 4096, 1, &[]).expect("the arena fits");
+        let (host, lent) =
+            Wasmtime::of(parts, GuestMemory::arena_bytes(ARENA_RAM, 1, 0)).expect("wasmtime runs here");
+        let memory = GuestMemory::lent(lent, ARENA_RAM, 1, &[]).expect("the arena fits");
         let mut rig = Self {
             host,
             env: env(memory.layout()),

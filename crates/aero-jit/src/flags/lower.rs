@@ -150,9 +150,11 @@ impl Lower {
             return self.set_carry(FlagKind::BIT, on);
         }
         let (own, old) = (self.get(Var::CarryKind), self.get(Var::CarryA));
-        let two = self.to.emit(Inst::Const(if self.long { Type::I64 } else { Type::I32 }, 2));
+        let word = if self.long { Type::I64 } else { Type::I32 };
+        let [one, two] = [1, 2].map(|bit| self.to.emit(Inst::Const(word, bit)));
         let overflow = self.to.emit(Inst::Binary(Binary::And, old, two));
-        let with = self.to.emit(Inst::Binary(Binary::Or, overflow, on));
+        let carry = self.to.emit(Inst::Binary(Binary::And, on, one));
+        let with = self.to.emit(Inst::Binary(Binary::Or, overflow, carry));
         let (bits, bit) = (self.kind(FlagKind::BITS), self.kind(FlagKind::BIT));
         let both = self.to.emit(Inst::Binary(Binary::Eq, own, bits));
         let value = self.select(both, with, on);
