@@ -73,7 +73,7 @@ impl Cpu {
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
         self.cache.clear();
-        self.regions = Regions::default();
+        self.regions.reset();
         self.regions.jumps.wipe(Jumps::of(mem, self.core.id.into()));
         if let Some(translator) = &mut self.translator {
             translator.reset(mem);
@@ -103,6 +103,11 @@ impl Cpu {
     /// What compiles code.
     pub fn translator(&self) -> Option<&dyn Translator> {
         self.translator.as_deref()
+    }
+
+    /// What the processor keeps beside compiled code.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
     }
 
     fn place(&self, mem: &GuestMemory) -> *mut CpuState {

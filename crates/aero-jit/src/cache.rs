@@ -351,6 +351,12 @@ impl Translator for CodeCache {
         // SAFETY: `v` is borrowed exclusively and not used before the call returns.
         let status = unsafe { self.host.call(slot, ctx) };
         let status = Status::of(status);
+        self.tally.instructions += budget.wrapping_sub(v.st.budget) as u64;
+        match status {
+            Status::Returned | Status::Goto => self.tally.left += 1,
+            Status::Redo => self.tally.redone += 1,
+            Status::Stopped => self.tally.stopped += 1,
+        }
         let in_vain = status == Status::Redo && (v.st.rip, v.st.budget) == (rip, budget);
         if in_vain && budget > i64::from(LONGEST_WAY) {
             self.ran_in_vain(v, slot);

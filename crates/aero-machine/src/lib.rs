@@ -25,5 +25,5 @@ pub use config::{
     MAX_FIRMWARE, REPEATABLE_RTC,
 };
 pub use engine::{Engine, processor};
-pub use machine::{Exit, Machine, Stats};
+pub use machine::{Compiled, Exit, Machine, Stats};
 pub use world::Unclaimed;

@@ -2,7 +2,7 @@
 
 use crate::boot;
 use crate::clock::{Clock, WallClock};
-use crate::config::{Boot, BuildError, ClockConfig, Config, JitConfig, Kernel};
+use crate::config::{Boot, BuildError, ClockConfig, Config, JitConfig, JitTier, Kernel};
 use crate::engine::{self, Engine};
 use crate::layout::Dev;
 use crate::world::{Unclaimed, World};
@@ -12,6 +12,7 @@ use aero_cpu::{Cpu, CpuConfig, Exit as CpuExit};
 use aero_gpu::Frame;
 use aero_mem::GuestMemory;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Why [`Machine::run`] came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum Exit {
 }
 
 /// Counters of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Guest instructions retired.
     pub instructions: u64,
@@ -48,11 +49,23 @@ pub struct Stats {
     #[serde(flatten)]
     pub cpu: aero_cpu::Counters,
     /// Compiled code, if there is any.
-    pub jit: Option<aero_cpu::jit::Tally>,
+    pub jit: Option<Compiled>,
     /// Ports and pages that nothing answered.
     pub unclaimed: usize,
     /// The last POST code.
     pub post_code: u8,
+}
+
+/// Counters of compiled code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Compiled {
+    /// How it is compiled.
+    pub tier: JitTier,
+    /// Regions, instructions, reasons to leave.
+    #[serde(flatten)]
+    pub tally: aero_cpu::jit::Tally,
+    /// Instructions that compiled code had interpreted, by name.
+    pub interpreted: BTreeMap<String, u64>,
 }
 
 /// In one call, idle time is jumped over so often at most: a guest that halts with interrupts off and a timer running
@@ -67,6 +80,8 @@ pub struct Machine {
     /// What is started without firmware, and loaded again at a reset.
     kernel: Option<Kernel>,
     fault: Option<String>,
+    /// How code is compiled.
+    tier: JitTier,
 }
 
 impl Machine {
@@ -124,7 +139,7 @@ impl Machine {
         let (mem, cpu) = engine::processor(config.memory, &rom, cpu, &jit, engine)?;
         let cpus = vec![cpu];
         let world = World::new(&config, Clock::new(config.clock, wall), &mem);
-        let mut machine = Self { mem, cpus, world, kernel, fault: None };
+        let mut machine = Self { mem, cpus, world, kernel, fault: None, tier: jit.tier };
         machine.reset()?;
         Ok(machine)
     }
@@ -312,7 +327,11 @@ impl Machine {
             memory: self.mem.ram_size(),
             tlb_misses: cpu.tlb_misses(),
             cpu: cpu.core.counters,
-            jit: cpu.translator().map(|translator| translator.tally()),
+            jit: cpu.translator().map(|translator| Compiled {
+                tier: self.tier,
+                tally: translator.tally(),
+                interpreted: cpu.regions().interpreted(),
+            }),
             unclaimed: self.world.unclaimed().count(),
             post_code: self.world.devices.post.code(),
         }

@@ -4,22 +4,41 @@ use super::jumps::JumpTable;
 use crate::bind::bind;
 use crate::op::Op;
 use crate::vcpu::{Mode, Stop};
-use aero_x86::{Features, MAX_LEN, decode};
+use aero_x86::{Features, MAX_LEN, Mnemonic, decode};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 
 /// What the processor keeps beside compiled code: the jump table's bookkeeping, the instructions that regions have
 /// interpreted, by function slot, and how compiled code last ended.
 pub struct Regions {
     pub(crate) jumps: JumpTable,
-    pub(crate) ops: Vec<Box<[Op]>>,
+    bound: Vec<Box<[Bound]>>,
+    /// How often those of regions that are gone were run.
+    runs: FxHashMap<Mnemonic, u64>,
     /// How the interpreted instruction ended that ended a region.
     pub(crate) ended: Result<(), Stop>,
     /// What the jump table was right for when compiled code was entered.
     pub(crate) key: u64,
 }
 
+/// An instruction that a region has interpreted.
+struct Bound {
+    op: Op,
+    /// `None` for bytes that are no instruction.
+    mnemonic: Option<Mnemonic>,
+    /// How often it was.
+    runs: u64,
+}
+
 impl Default for Regions {
     fn default() -> Self {
-        Self { jumps: JumpTable::default(), ops: Vec::new(), ended: Ok(()), key: 0 }
+        Self {
+            jumps: JumpTable::default(),
+            bound: Vec::new(),
+            runs: FxHashMap::default(),
+            ended: Ok(()),
+            key: 0,
+        }
     }
 }
 
@@ -27,22 +46,78 @@ impl Regions {
     /// Notes the instructions that the region in `slot` numbers: the bytes that each begins with.
     pub(crate) fn bind(&mut self, slot: u32, code: &[[u8; MAX_LEN]], mode: Mode, features: Features) {
         let slot = slot as usize;
-        if self.ops.len() <= slot {
-            self.ops.resize_with(slot + 1, Box::default);
+        if self.bound.len() <= slot {
+            self.bound.resize_with(slot + 1, Box::default);
         }
-        self.ops[slot] =
-            code.iter().map(|bytes| bind(decode(bytes, mode.code, features), mode, 0).op).collect();
+        let bound = |bytes: &[u8; MAX_LEN]| {
+            let insn = decode(bytes, mode.code, features);
+            let mnemonic = insn.as_ref().ok().map(|insn| insn.mnemonic);
+            Bound { op: bind(insn, mode, 0).op, mnemonic, runs: 0 }
+        };
+        self.bound[slot] = code.iter().map(bound).collect();
     }
 
     /// Forgets the instructions of a region that is given up.
     pub(crate) fn release(&mut self, slot: u32) {
-        if let Some(ops) = self.ops.get_mut(slot as usize) {
-            *ops = Box::default();
+        let Some(bound) = self.bound.get_mut(slot as usize) else { return };
+        for gone in core::mem::take(bound) {
+            add(&mut self.runs, &gone);
         }
     }
 
-    /// Instruction `number` of the region in `slot`.
-    pub(crate) fn op(&self, slot: u32, number: u32) -> Option<Op> {
-        self.ops.get(slot as usize)?.get(number as usize).copied()
+    /// Forgets everything but what is counted.
+    pub(crate) fn reset(&mut self) {
+        (0..self.bound.len() as u32).for_each(|slot| self.release(slot));
+        *self = Self { runs: core::mem::take(&mut self.runs), ..Self::default() };
+    }
+
+    /// Instruction `number` of the region in `slot`, which is about to run.
+    pub(crate) fn op(&mut self, slot: u32, number: u32) -> Option<Op> {
+        let bound = self.bound.get_mut(slot as usize)?.get_mut(number as usize)?;
+        bound.runs += 1;
+        Some(bound.op)
+    }
+
+    /// How often compiled code had instructions interpreted, by their names.
+    pub fn interpreted(&self) -> BTreeMap<String, u64> {
+        let mut runs = self.runs.clone();
+        self.bound.iter().flatten().for_each(|bound| add(&mut runs, bound));
+        runs.iter().map(|(mnemonic, runs)| (format!("{mnemonic:?}").to_lowercase(), *runs)).collect()
+    }
+}
+
+fn add(runs: &mut FxHashMap<Mnemonic, u64>, bound: &Bound) {
+    if let (Some(mnemonic), 1..) = (bound.mnemonic, bound.runs) {
+        *runs.entry(mnemonic).or_default() += bound.runs;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aero_x86::{CodeSize, cpuid};
+
+    fn padded(code: &[u8]) -> [u8; MAX_LEN] {
+        core::array::from_fn(|n| code.get(n).copied().unwrap_or(0x90))
+    }
+
+    #[test]
+    fn interpreted_instructions_are_counted_by_name_beyond_the_end_of_their_region() {
+        let mode = Mode { code: CodeSize::B64, stack32: true, flat: true };
+        let mut regions = Regions::default();
+        let (cpuid_, rdtsc) = (padded(&[0x0f, 0xa2]), padded(&[0x0f, 0x31]));
+        regions.bind(7, &[cpuid_, rdtsc], mode, cpuid::MAX.features);
+        regions.bind(8, &[cpuid_], mode, cpuid::MAX.features);
+        for (slot, number, there) in [(7, 0, true), (7, 1, true), (8, 0, true), (7, 2, false), (9, 0, false)] {
+            assert_eq!(regions.op(slot, number).is_some(), there, "{slot} {number}");
+        }
+        let counted = BTreeMap::from([("cpuid".to_owned(), 2), ("rdtsc".to_owned(), 1)]);
+        assert_eq!(regions.interpreted(), counted);
+        regions.release(7);
+        assert!(regions.op(7, 0).is_none());
+        assert_eq!(regions.interpreted(), counted);
+        regions.reset();
+        assert!(regions.op(8, 0).is_none());
+        assert_eq!(regions.interpreted(), counted);
     }
 }

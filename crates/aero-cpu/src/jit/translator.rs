@@ -71,6 +71,14 @@ pub struct Tally {
     pub misfits: u64,
     /// Times that a page was given up for a while because its code keeps changing.
     pub given_up: u64,
+    /// Instructions that retired in compiled code, with those that it had interpreted.
+    pub instructions: u64,
+    /// Times that compiled code came back since the jump table had nothing for where it went on, or the budget was spent.
+    pub left: u64,
+    /// Times that it left an instruction to the interpreter: a fault, a device, an instruction that is not compiled.
+    pub redone: u64,
+    /// Times that an instruction which it had interpreted ended it.
+    pub stopped: u64,
     /// Regions that live.
     pub regions: u64,
     /// Modules that live.
