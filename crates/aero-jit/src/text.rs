@@ -21,6 +21,7 @@ mod names;
 mod parse;
 mod print;
 
+pub use names::{var_name, var_named};
 pub use parse::{ParseError, parse};
 
 #[cfg(test)]

@@ -92,6 +92,16 @@ impl Out {
             Inst::Binary(Binary::Or | Binary::Xor, x, y) if nothing(x, mask) => Some(y),
             Inst::Binary(Binary::Add | Binary::Sub, x, y) if nothing(y, below) => Some(x),
             Inst::Binary(Binary::Add, x, y) if nothing(x, below) => Some(y),
+            Inst::Unary(Unary::Wrap, x) => match self.def(self.demanded(x, mask)) {
+                Inst::Unary(Unary::ExtendU | Unary::ExtendS, narrow) => Some(narrow),
+                _ => None,
+            },
+            Inst::Unary(Unary::ExtendU | Unary::ExtendS, x) if mask <= 0xffff_ffff => {
+                match self.def(self.demanded(x, mask)) {
+                    Inst::Unary(Unary::Wrap, wide) => Some(wide),
+                    _ => None,
+                }
+            }
             Inst::Unary(Unary::Extend8S, x) if mask <= 0xff => Some(x),
             Inst::Unary(Unary::Extend16S, x) if mask <= 0xffff => Some(x),
             Inst::Unary(Unary::Extend32S, x) if mask <= 0xffff_ffff => Some(x),
