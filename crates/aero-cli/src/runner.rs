@@ -15,7 +15,8 @@ use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, JitTier, Kernel, MAX_FIRMWARE, Machine,
+    VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use std::io::IsTerminal as _;
@@ -469,7 +470,7 @@ fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
     let bytes = Machine::arena_bytes(config, boot);
     let made = if repeats { Wasmtime::synchronous(bytes) } else { Wasmtime::new(bytes) };
     match made {
-        Ok((host, arena)) => Some(Engine { host: Box::new(host), arena }),
+        Ok((host, arena)) => Some(Engine { host: Box::new(host), tail_calls: true, arena }),
         Err(error) => {
             eprintln!("aero: --jit: {error}; everything is interpreted, as with --jit off");
             None

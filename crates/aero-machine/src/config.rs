@@ -117,14 +117,16 @@ impl core::str::FromStr for JitConfig {
             Some("full") => JitTier::Full,
             other => {
                 let other = other.unwrap_or_default();
-                return Err(format!("there is no '{other}' way to compile; there are off, baseline and full"));
+                return Err(format!(
+                    "there is no '{other}' way to compile; there are off, baseline and full"
+                ));
             }
         };
         let mut config = Self { tier, ..Self::default() };
         for word in words {
-            let number = word.strip_prefix("threshold=").ok_or_else(|| {
-                format!("'{word}' is not known after the way to compile; threshold=N is")
-            })?;
+            let number = word
+                .strip_prefix("threshold=")
+                .ok_or_else(|| format!("'{word}' is not known after the way to compile; threshold=N is"))?;
             let number = number.parse().ok().filter(|n| *n > 0);
             config.threshold = Some(number.ok_or("expected a threshold of 1 or more, such as threshold=1")?);
         }

@@ -20,8 +20,8 @@ pub use aero_bus::VmTime;
 pub use aero_gpu::Frame;
 pub use clock::WallClock;
 pub use config::{
-    Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel, MAX_FIRMWARE,
-    REPEATABLE_RTC,
+    Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel,
+    MAX_FIRMWARE, REPEATABLE_RTC,
 };
 pub use engine::{Engine, processor};
 pub use machine::{Exit, Machine, Stats};
