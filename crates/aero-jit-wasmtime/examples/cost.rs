@@ -36,8 +36,7 @@ unsafe fn exec(_: *mut c_void, _: u32, _: u32) -> u32 {
 
 unsafe fn settle(_: *mut c_void) {}
 
-const HELPERS: Helpers =
-    Helpers { load, load16: nothing, store, store16: nothing, place, exec, settle };
+const HELPERS: Helpers = Helpers { load, load16: nothing, store, store16: nothing, place, exec, settle };
 
 const CALLS: u32 = 1_000_000;
 
@@ -94,7 +93,10 @@ fn main() {
         let ns = all.iter().map(|(_, ns)| *ns).min().unwrap_or_default();
         let bytes = (host.load().bytes - before) / 8;
         let wasm = modules::arithmetic(functions, 500).wasm.len();
-        println!("module of {functions:2} x 500 operations, {wasm} bytes: {} us, {bytes} bytes of code", ns / 1000);
+        println!(
+            "module of {functions:2} x 500 operations, {wasm} bytes: {} us, {bytes} bytes of code",
+            ns / 1000
+        );
     }
     let slots: Vec<u32> = (0..500).map(|_| install(&mut host, 1).0).collect();
     let load = host.load();

@@ -8,8 +8,8 @@ use aero_jit::host::HostError;
 use core::ffi::c_void;
 use std::collections::BTreeMap;
 use wasmtime::{
-    Engine, Extern, Global, GlobalType, Instance, Module, Mutability, Ref, RefType, SharedMemory, Store, Table,
-    TableType, TypedFunc, Val, ValType,
+    Engine, Extern, Global, GlobalType, Instance, Module, Mutability, Ref, RefType, SharedMemory, Store,
+    Table, TableType, TypedFunc, Val, ValType,
 };
 
 /// Functions that can be in the table.
@@ -47,7 +47,12 @@ struct Place {
 }
 
 impl Place {
-    fn new(engine: &Engine, memory: &SharedMemory, context: &Context, helpers: Helpers) -> wasmtime::Result<Self> {
+    fn new(
+        engine: &Engine,
+        memory: &SharedMemory,
+        context: &Context,
+        helpers: Helpers,
+    ) -> wasmtime::Result<Self> {
         let mut store = Store::new(engine, ());
         let table_type = TableType::new(RefType::FUNCREF, SLOTS, Some(SLOTS));
         let table = Table::new(&mut store, table_type, Ref::Func(None))?;
@@ -108,12 +113,8 @@ impl Room {
         self.load.bytes -= gone.bytes;
         self.load.released_bytes += gone.bytes;
         self.slots.give(first, gone.count);
-        let emptied = self.place.table.fill(
-            &mut self.place.store,
-            first.into(),
-            Ref::Func(None),
-            gone.count.into(),
-        );
+        let emptied =
+            self.place.table.fill(&mut self.place.store, first.into(), Ref::Func(None), gone.count.into());
         emptied.expect("the slots lie in the table");
     }
 
@@ -141,7 +142,8 @@ impl Room {
         let entry = self.place.table.get(&mut *store, slot.into());
         let Some(Ref::Func(Some(entry))) = entry else { panic!("there is no region in slot {slot}") };
         let entry: TypedFunc<(i32, i32), u32> = entry.typed(&*store).expect("a region has a region's type");
-        let status = entry.call(&mut *store, (0, 0)).unwrap_or_else(|trap| panic!("compiled code trapped: {trap:#}"));
+        let status =
+            entry.call(&mut *store, (0, 0)).unwrap_or_else(|trap| panic!("compiled code trapped: {trap:#}"));
         self.context.set(core::ptr::null_mut());
         status
     }

@@ -4,7 +4,8 @@ use aero_jit::host::HELPERS;
 use aero_jit::job::{Compiled, Module};
 use wasm_encoder::{
     CodeSection, ConstExpr, ElementSection, Elements, EntityType, Function, FunctionSection, GlobalType,
-    ImportSection, InstructionSink, MemArg, MemArgTarget, MemoryType, RefType, TableType, TypeSection, ValType,
+    ImportSection, InstructionSink, MemArg, MemArgTarget, MemoryType, RefType, TableType, TypeSection,
+    ValType,
 };
 
 /// Two regions that return `n` and `n + 1`.
@@ -16,7 +17,12 @@ pub fn adder(n: u32) -> Module {
 /// A region that returns the I32 at arena offset `at`.
 pub fn loader(at: u32) -> Module {
     let body = |f: &mut InstructionSink<'_>| {
-        f.i32_const(0).i32_load(MemArg { offset: at.into(), align: 2, target: MemArgTarget::Memory(0), ordering: None });
+        f.i32_const(0).i32_load(MemArg {
+            offset: at.into(),
+            align: 2,
+            target: MemArgTarget::Memory(0),
+            ordering: None,
+        });
     };
     module(None, &[&body])
 }

@@ -44,7 +44,13 @@ fn walk_graph(region: &Region, mut coin: Coin) -> Vec<u32> {
         trace.push(at);
         at = match region.blocks[at as usize].end {
             End::Jump(to) | End::Call { then: to, .. } => to.0,
-            End::Branch { yes, no, .. } => if coin.next() & 1 != 0 { yes.0 } else { no.0 },
+            End::Branch { yes, no, .. } => {
+                if coin.next() & 1 != 0 {
+                    yes.0
+                } else {
+                    no.0
+                }
+            }
             _ => break,
         };
     }
@@ -129,17 +135,8 @@ fn chain_needs_no_labels() {
 fn diamond_merges_behind_a_block() {
     let s = same_ways(&[branch(1, 2), jump(3), jump(3), OUT]);
     let code = |n| Step::Code(BlockId(n));
-    let expected = [
-        Step::Block,
-        code(0),
-        Step::If,
-        code(1),
-        Step::Br(1),
-        Step::Close,
-        code(2),
-        Step::Close,
-        code(3),
-    ];
+    let expected =
+        [Step::Block, code(0), Step::If, code(1), Step::Br(1), Step::Close, code(2), Step::Close, code(3)];
     assert_eq!(s.steps, expected);
 }
 
