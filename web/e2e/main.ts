@@ -22,7 +22,14 @@ interface PageAero {
   screenText(): Promise<string>;
   serial: { history(): Uint8Array };
   measure(): Promise<{ retired: number }>;
-  stats(): { mips: number; retired: number; busy: number };
+  stats(): { mips: number; retired: number; busy: number; machine: { jit?: JitTally | null } };
+}
+
+/** What the machine's counters say of compiled code. */
+interface JitTally {
+  installed: number;
+  failed: number;
+  regions: number;
 }
 
 const web = join(dirname(fileURLToPath(import.meta.url)), "../..");
@@ -159,6 +166,54 @@ async function pausesAndContinues(page: Page): Promise<void> {
   await eventually(async () => (await retired()) > held, 10_000, "the guest does not go on");
 }
 
+const jitOf = (page: Page): Promise<JitTally | null | undefined> =>
+  page.evaluate(() => (window as unknown as { aero: PageAero }).aero.stats().machine.jit);
+
+/** Starts a guest and waits until much of its code has been compiled; what the page warned of meanwhile. */
+async function compileMuch(page: Page, settings: string): Promise<string[]> {
+  const warnings: string[] = [];
+  page.on("console", (message) => void (message.type() === "warning" && warnings.push(message.text())));
+  await page.goto(`${base}/?guest=default&autostart=1&${settings}`);
+  await waitForState(page, "running", 60_000);
+  const much = async (): Promise<boolean> => ((await jitOf(page))?.installed ?? 0) >= 200;
+  await eventually(much, 120_000, "hardly any code was compiled");
+  const { regions = 0 } = (await jitOf(page)) ?? {};
+  check(regions > 0, "no compiled code lives");
+  return warnings;
+}
+
+const aboutJit = (warnings: readonly string[]): string[] => warnings.filter((text) => /JIT|compiled code/.test(text));
+
+async function hotCodeIsCompiledAside(page: Page): Promise<void> {
+  const warnings = aboutJit(await compileMuch(page, "jit=full"));
+  check(warnings.length === 0, `the page warns: ${warnings.join("\n")}`);
+}
+
+async function hotCodeIsCompiledInTheMachinesWorker(page: Page): Promise<void> {
+  let asked = 0;
+  await page.route(/jit\.worker.*\.js$/, async (route) => {
+    asked += 1;
+    await route.continue();
+  });
+  const warnings = aboutJit(await compileMuch(page, "jit=full&clock=icount=100"));
+  check(warnings.length === 0, `the page warns: ${warnings.join("\n")}`);
+  check(asked === 0, "a repeatable run has a worker that compiles");
+}
+
+async function lostTranslatorIsReplaced(page: Page): Promise<void> {
+  await page.route(/jit\.worker.*\.js$/, (route) => route.fulfill({ status: 404, body: "" }));
+  const warnings = aboutJit(await compileMuch(page, "jit=full"));
+  check(warnings.length === 1, `the page warns of the worker not once: ${warnings.join("\n")}`);
+}
+
+async function nothingIsCompiledIfSo(page: Page): Promise<void> {
+  await page.goto(`${base}/?guest=default&autostart=1&jit=off`);
+  await waitForState(page, "running", 60_000);
+  await page.waitForFunction(() => (window as unknown as { aero: PageAero }).aero.stats().retired > 2e8);
+  const jit = await jitOf(page);
+  check(jit === null, `compiled code has counters: ${JSON.stringify(jit)}`);
+}
+
 /** iOS does not reserve 4 GiB of addresses; the worker here is made to behave like it. */
 async function refusedMemoryIsAskedForInSmaller(page: Page): Promise<void> {
   const refusal = `{
@@ -221,6 +276,10 @@ const tests: Test[] = [
   { name: "guest that does not fit is explained", skip: noServer, run: hugeInitrdIsExplained },
   { name: "browser that refuses 4 GiB still runs a machine", skip: noServer, run: refusedMemoryIsAskedForInSmaller },
   { name: "default guest boots to a shell", skip: noServer, run: bootsToAShell },
+  { name: "hot code is compiled in a worker of its own", skip: noServer, run: hotCodeIsCompiledAside },
+  { name: "repeatable run compiles where it runs", skip: noServer, run: hotCodeIsCompiledInTheMachinesWorker },
+  { name: "machine compiles for itself when the worker does not start", skip: noServer, run: lostTranslatorIsReplaced },
+  { name: "nothing is compiled if the page says so", skip: noServer, run: nothingIsCompiledIfSo },
   { name: "machine pauses and continues", skip: noServer, run: pausesAndContinues },
   { name: "icount run's serial bytes are recorded", skip: noServer ?? parity, run: icountRunIsRecorded },
 ];

@@ -468,7 +468,7 @@ fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
     let bytes = Machine::arena_bytes(config, boot);
     let made = if repeats { Wasmtime::synchronous(tier, bytes) } else { Wasmtime::new(tier, bytes) };
     match made {
-        Ok((host, arena)) => Some(Engine { host: Box::new(host), arena }),
+        Ok((host, arena)) => Some(Engine { host: Box::new(host), tail_calls: true, arena }),
         Err(error) => {
             eprintln!("aero: --jit: {error}; everything is interpreted, as with --jit off");
             None

@@ -15,6 +15,8 @@ use aero_x86::cpuid::MODELS;
 pub struct Engine {
     /// Runs compiled code.
     pub host: Box<dyn CodeHost>,
+    /// It has tail calls.
+    pub tail_calls: bool,
     /// The memory that compiled code sees, of [`GuestMemory::arena_bytes`] or more.
     #[cfg(not(target_arch = "wasm32"))]
     pub arena: aero_mem::Lent,
@@ -42,8 +44,7 @@ pub fn processor(
     let mut mem = GuestMemory::with_rom(ram, 1, rom)?;
     let mut processor = Cpu::new(&mut mem, 0, cpu);
     let model = MODELS.iter().position(|model| model.name == cpu.model.name).unwrap_or_default() as u8;
-    // Every engine of today has them.
-    let options = Options { exact: jit.exact, tail_calls: true, model, tier };
+    let options = Options { exact: jit.exact, tail_calls: engine.tail_calls, model, tier };
     let env = Env::new(mem.layout(), 0, options);
     let defaults = Limits::default();
     let limits = Limits { threshold: jit.threshold.unwrap_or(defaults.threshold), ..defaults };

@@ -23,5 +23,6 @@ mod translator;
 mod trial;
 
 pub use engine::{Arrival, Engine};
+pub(crate) use host::{begin_turn, lend};
 pub use translator::{Translated, function_table, translate};
 pub use trial::try_code;

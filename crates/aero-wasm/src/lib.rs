@@ -11,6 +11,7 @@
 //! Time is the worker's `performance.now()`. A panic stops the module for good; its message is kept for
 //! [`take_panic`], so that the page can show it in words.
 
+#[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a browser has an engine to lend"))]
 mod code;
 mod host;
 mod machine;

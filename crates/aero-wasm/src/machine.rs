@@ -1,5 +1,6 @@
 //! The handle that JavaScript holds.
 
+use crate::code::{self, Engine};
 use crate::host::BrowserClock;
 use crate::slice;
 use aero_gpu::Frame;
@@ -37,7 +38,8 @@ pub struct Machine {
 
 #[wasm_bindgen]
 impl Machine {
-    /// Builds a machine. `config` is `aero_machine::Config` as JSON; `kernel` and `initrd` are the files' bytes.
+    /// Builds a machine. `config` is `aero_machine::Config` as JSON; `kernel` and `initrd` are the files' bytes. Without an
+    /// engine nothing is compiled.
     ///
     /// # Errors
     /// In one readable line: a configuration that is not valid, a file that does not fit, no memory.
@@ -47,16 +49,20 @@ impl Machine {
         kernel: Vec<u8>,
         initrd: Option<Vec<u8>>,
         append: String,
+        engine: Option<Engine>,
     ) -> Result<Machine, JsError> {
         let config: Config =
             serde_json::from_str(config).map_err(|e| JsError::new(&format!("machine configuration: {e}")))?;
         let kernel = Kernel::linux(kernel, initrd, append);
-        let machine = aero_machine::Machine::new(config, Boot::Kernel(kernel), Box::new(BrowserClock))?;
+        let engine = engine.and_then(code::lend);
+        let clock = Box::new(BrowserClock);
+        let machine = aero_machine::Machine::with_engine(config, Boot::Kernel(kernel), clock, engine)?;
         Ok(Self { machine, frame: Frame::default(), idle_ms: 0.0, exit_value: 0, fault: String::new() })
     }
 
     /// Runs the guest for about `max_ms` milliseconds, less if it has nothing to do or stops.
     pub fn run_slice(&mut self, max_ms: f64) -> SliceStatus {
+        code::begin_turn();
         let machine = &mut self.machine;
         let exit = slice::run_for(&mut BrowserClock, (max_ms * 1e6) as u64, |budget| machine.run(budget));
         self.note(exit)

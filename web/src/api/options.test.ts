@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { machineConfig, parseClock, parseCpu, parseMemory } from "./options";
+import { machineConfig, parseClock, parseCpu, parseJit, parseMemory } from "./options";
 
 describe("parseClock", () => {
   it("reads the forms that the terminal program reads", () => {
@@ -22,6 +22,20 @@ describe("parseCpu", () => {
   it("refuses other words behind the model", () => {
     expect(() => parseCpu("max,fast")).toThrow("is not known");
   });
+});
+
+describe("parseJit", () => {
+  it("reads the forms that the terminal program reads", () => {
+    expect(parseJit("off")).toEqual({ tier: "off", threshold: null, exact: false });
+    expect(parseJit("full,threshold=1")).toEqual({ tier: "full", threshold: 1, exact: false });
+  });
+
+  it.each(["", "on", "full,fast", "full,threshold=0", "full,threshold=", "full,threshold=4294967296"])(
+    "refuses “%s” in words",
+    (text) => {
+      expect(() => parseJit(text)).toThrow("is not known");
+    },
+  );
 });
 
 describe("parseMemory", () => {

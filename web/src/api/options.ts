@@ -1,6 +1,6 @@
 import { AeroError } from "../runtime/errors";
 import type { Progress } from "../runtime/progress";
-import type { ClockConfig, CpuChoice, MachineConfig } from "../runtime/protocol";
+import type { ClockConfig, CpuChoice, JitConfig, MachineConfig } from "../runtime/protocol";
 
 /** A file: an address, or bytes that the user chose. */
 export type Source = { url: string } | { file: Blob };
@@ -18,6 +18,8 @@ export interface AeroOptions {
   append?: string;
   /** The processor model: `"win7"` (unless given), `"core2"` or `"max"`; with `,strict-msr` unknown MSRs fault. */
   cpu?: string;
+  /** What becomes of code that runs often: `"off"`, `"baseline"` or `"full"` (unless given), `,threshold=N` after N runs. */
+  jit?: string;
   /** `"realtime"`, `"icount"` (repeatable, 100 MIPS) or `"icount=MIPS"`. */
   clock?: string;
   /** What the real-time clock shows at power-on, in seconds since 1970; a repeatable run has a date of its own. */
@@ -47,6 +49,25 @@ export function parseCpu(text: string): CpuChoice {
   throw new AeroError(`The processor “${text}” is not known.`, "Use cpu=win7, cpu=core2 or cpu=max, with ,strict-msr behind it if wanted.");
 }
 
+/** Reads `off`, `baseline` and `full`, with `,threshold=N` or without. */
+export function parseJit(text: string): JitConfig {
+  const [tier = "", ...rest] = text.split(",");
+  const threshold = rest.map((word) => Number(/^threshold=(\d+)$/.exec(word)?.[1] ?? 0));
+  if (isTier(tier) && threshold.every((n) => n >= 1 && n < 2 ** 32)) {
+    return { tier, threshold: threshold.at(-1) ?? null, exact: false };
+  }
+  throw new AeroError(
+    `The way to compile “${text}” is not known.`,
+    "Use jit=off, jit=baseline or jit=full, with ,threshold=N behind it if wanted.",
+  );
+}
+
+const TIERS: readonly string[] = ["off", "baseline", "full"] satisfies JitConfig["tier"][];
+
+function isTier(word: string): word is JitConfig["tier"] {
+  return TIERS.includes(word);
+}
+
 /** Reads a size in MiB: a number, or one with K, M or G. */
 export function parseMemory(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([KMG]?)(?:iB)?$/i.exec(text.trim());
@@ -65,6 +86,7 @@ export function machineConfig(options: Omit<AeroOptions, "container" | "kernel">
     memory: Math.round((options.memory ?? DEFAULT_MEMORY_MIB) * 1024) * 1024,
     clock,
     ...(options.cpu !== undefined && { cpu: parseCpu(options.cpu) }),
+    ...(options.jit !== undefined && { jit: parseJit(options.jit) }),
     ...(rtc !== undefined && { rtc }),
     debug_exit: null,
     debugcon: [],

@@ -7,13 +7,14 @@ describe("parseSettings", () => {
   });
 
   it("reads every parameter", () => {
-    const link = "?kernel=/k&initrd=/i&append=console%3DttyS0+quiet&memory=1G&cpu=max&clock=icount=100&rtc=7&autostart=1";
+    const link = "?kernel=/k&initrd=/i&append=console%3DttyS0+quiet&memory=1G&cpu=max&jit=baseline,threshold=1&clock=icount=100&rtc=7&autostart=1";
     expect(parseSettings(link)).toEqual({
       kernel: "/k",
       initrd: "/i",
       append: "console=ttyS0 quiet",
       memory: 1024,
       cpu: "max",
+      jit: "baseline,threshold=1",
       clock: "icount=100",
       rtc: 7,
       autostart: true,

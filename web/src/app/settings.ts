@@ -10,6 +10,7 @@ export interface Settings {
   /** MiB. */
   memory?: number;
   cpu?: string;
+  jit?: string;
   clock?: string;
   /** Seconds since 1970. */
   rtc?: number;
@@ -18,11 +19,11 @@ export interface Settings {
 
 const ON = new Set(["", "1", "true", "yes", "on"]);
 
-/** Reads `?guest=…&kernel=URL&initrd=URL&append=…&memory=512&cpu=win7&clock=icount=100&rtc=…&autostart=1`. */
+/** Reads `?guest=…&kernel=URL&initrd=URL&append=…&memory=512&cpu=win7&jit=full&clock=icount=100&rtc=…&autostart=1`. */
 export function parseSettings(search: string): Settings {
   const params = new URLSearchParams(search);
   const settings: Settings = { autostart: ON.has(params.get("autostart") ?? "0") };
-  for (const key of ["guest", "kernel", "initrd", "append", "cpu", "clock"] as const) {
+  for (const key of ["guest", "kernel", "initrd", "append", "cpu", "jit", "clock"] as const) {
     const value = params.get(key);
     if (value !== null && value !== "") settings[key] = value;
   }

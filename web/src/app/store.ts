@@ -120,6 +120,7 @@ async function options(container: HTMLElement, chosen: Choice): Promise<AeroOpti
     ...(append !== undefined && { append }),
     ...(memory !== undefined && { memory }),
     ...(settings.cpu !== undefined && { cpu: settings.cpu }),
+    ...(settings.jit !== undefined && { jit: settings.jit }),
     ...(settings.clock !== undefined && { clock: settings.clock }),
     ...(settings.rtc !== undefined && { rtc: settings.rtc }),
     onProgress: (step) => {

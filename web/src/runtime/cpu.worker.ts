@@ -1,11 +1,14 @@
 /** The worker that owns the machine. */
-import init, { install, Machine, take_panic } from "../pkg/aero_wasm.js";
+import init, { function_table, install, Machine, take_panic } from "../pkg/aero_wasm.js";
+import { CodeEngine, environmentOf } from "./engine";
 import { AeroError, asAeroError, buildError } from "./errors";
+import { hasTailCalls } from "./features";
 import { withMemory } from "./memory";
-import type { Answers, FromWorker, Question, ToWorker } from "./protocol";
+import type { Answers, FromWorker, MachineConfig, Question, ToWorker } from "./protocol";
 import { Runner, type Surroundings } from "./runner";
 import { Screen } from "./screen";
 import { Sleeper } from "./sleeper";
+import { Translator } from "./translator";
 
 /** The part of the dedicated worker's scope that is used here; the page's library types do not have it. */
 interface WorkerScope {
@@ -14,6 +17,8 @@ interface WorkerScope {
 }
 
 const scope = globalThis as unknown as WorkerScope;
+
+type BuildOrder = Extract<ToWorker, { kind: "build" }>;
 
 function post(message: FromWorker): void {
   scope.postMessage(message, message.kind === "serial" ? [message.bytes.buffer] : []);
@@ -57,12 +62,13 @@ class CpuWorker {
     private readonly screen: Screen,
   ) {}
 
-  static async build(order: Extract<ToWorker, { kind: "build" }>): Promise<CpuWorker> {
-    const { memory } = await withMemory((memory) =>
+  static async build(order: BuildOrder): Promise<CpuWorker> {
+    const exports = await withMemory((memory) =>
       init({ module_or_path: order.module, ...(memory && { memory }) }),
     );
     install();
-    const machine = makeMachine(order);
+    const { memory } = exports;
+    const machine = makeMachine(order, makeEngine(order, exports, memory));
     const screen = new Screen(order.canvas, memory, (width, height) => post({ kind: "screen", width, height }));
     const runner = new Runner(machine, surroundings(memory, () => screen.draw(machine)));
     post({ kind: "built", memory });
@@ -114,7 +120,26 @@ class CpuWorker {
   }
 }
 
-function makeMachine(order: Extract<ToWorker, { kind: "build" }>): Machine {
+/** What runs compiled code, unless nothing is to be compiled. */
+function makeEngine(order: BuildOrder, exports: object, memory: WebAssembly.Memory): CodeEngine | undefined {
+  if (order.config.jit?.tier === "off") return undefined;
+  const tailCalls = hasTailCalls();
+  const table = function_table() as WebAssembly.Table;
+  const translator = compilesAside(order.config) ? makeTranslator(order.module, tailCalls) : undefined;
+  return new CodeEngine(table, environmentOf(exports, memory, table), tailCalls, translator);
+}
+
+/** A run that is to be repeatable, or that is to interpret nothing, waits for what it has compiled. */
+function compilesAside(config: MachineConfig): boolean {
+  return config.clock.kind !== "icount" && config.jit?.threshold !== 1;
+}
+
+function makeTranslator(module: WebAssembly.Module, tailCalls: boolean): Translator {
+  const worker = new Worker(new URL("./jit.worker.ts", import.meta.url), { type: "module", name: "jit" });
+  return new Translator(worker, module, tailCalls, (line) => console.warn(line));
+}
+
+function makeMachine(order: BuildOrder, engine: CodeEngine | undefined): Machine {
   const { config, kernel, initrd, append } = order;
   try {
     return new Machine(
@@ -122,6 +147,7 @@ function makeMachine(order: Extract<ToWorker, { kind: "build" }>): Machine {
       new Uint8Array(kernel),
       initrd === undefined ? undefined : new Uint8Array(initrd),
       append,
+      engine,
     );
   } catch (error) {
     // A trap is a bug and reported as such; an `Error` is the machine's own message.

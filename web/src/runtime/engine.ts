@@ -34,6 +34,7 @@ export class CodeEngine implements Engine {
   constructor(
     private readonly table: WebAssembly.Table,
     private readonly env: WebAssembly.ModuleImports,
+    private readonly tailCalls: boolean,
     private readonly translator?: JobTaker,
   ) {}
 
@@ -59,6 +60,10 @@ export class CodeEngine implements Engine {
   #instantiate(module: WebAssembly.Module, first: number): void {
     const slot = new WebAssembly.Global({ value: "i32", mutable: false }, first);
     new WebAssembly.Instance(module, { env: { ...this.env, slot } });
+  }
+
+  tail_calls(): boolean {
+    return this.tailCalls;
   }
 
   /** Functions that nothing refers to are freed, and their module with the last of them. */

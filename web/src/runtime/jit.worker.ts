@@ -21,7 +21,7 @@ async function begin(module: WebAssembly.Module, tailCalls: boolean): Promise<vo
   install();
   const table = function_table() as WebAssembly.Table;
   // The worker tries what the machine will do, in an instance where it does no harm.
-  try_code(new CodeEngine(table, environmentOf(exports, exports.memory, table)), tailCalls);
+  try_code(new CodeEngine(table, environmentOf(exports, exports.memory, table), tailCalls));
 }
 
 function work(ticket: number, job: Uint8Array): void {

@@ -13,6 +13,8 @@ export interface Engine {
   install(wasm: Uint8Array, first: number): void;
   /** The same for a module that the translator has made. */
   install_arrival(arrival: Arrival, first: number): void;
+  /** Whether compiled code may end by calling other compiled code. */
+  tail_calls(): boolean;
   /** Empties slots. */
   release(first: number, count: number): void;
   /** Whether there is a translator that takes jobs. */
@@ -47,6 +49,8 @@ extern "C" {
     pub(super) fn install(this: &Engine, wasm: &[u8], first: u32) -> Result<(), JsValue>;
     #[wasm_bindgen(method, catch)]
     pub(super) fn install_arrival(this: &Engine, arrival: &Arrival, first: u32) -> Result<(), JsValue>;
+    #[wasm_bindgen(method)]
+    pub(crate) fn tail_calls(this: &Engine) -> bool;
     #[wasm_bindgen(method)]
     pub(super) fn release(this: &Engine, first: u32, count: u32);
     #[wasm_bindgen(method)]

@@ -24,7 +24,7 @@ const IN_FLIGHT: usize = 4;
 const WAITING: usize = 64;
 
 /// Compiled code as functions of the emulator's own function table.
-pub(crate) struct BrowserHost {
+struct BrowserHost {
     engine: Engine,
     slots: Slots,
     pace: Pace,
@@ -36,6 +36,19 @@ pub(crate) struct BrowserHost {
     refused: VecDeque<u32>,
     /// The turn in which everything had been taken that the translator had done.
     drained: u32,
+}
+
+/// What a machine compiles with. Compiled code sees guest memory where it is, in the emulator's own.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn lend(engine: Engine) -> Option<aero_machine::Engine> {
+    let tail_calls = engine.tail_calls();
+    Some(aero_machine::Engine { host: Box::new(BrowserHost::new(engine)), tail_calls })
+}
+
+/// Elsewhere, where only tests come by, no engine sees the emulator's memory.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn lend(_: Engine) -> Option<aero_machine::Engine> {
+    None
 }
 
 /// Turns of the worker's event loop that ran the guest.
@@ -52,7 +65,7 @@ fn turn() -> u32 {
 
 impl BrowserHost {
     /// A host with an empty part of the function table.
-    pub fn new(engine: Engine) -> Self {
+    fn new(engine: Engine) -> Self {
         Self {
             engine,
             slots: Slots::default(),

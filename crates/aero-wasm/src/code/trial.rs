@@ -41,13 +41,13 @@ struct Board {
 /// # Errors
 /// In words, when the engine refuses the module or does something else with it.
 #[wasm_bindgen]
-pub fn try_code(engine: &Engine, tail_calls: bool) -> Result<(), JsError> {
+pub fn try_code(engine: &Engine) -> Result<(), JsError> {
     let mut slots = Slots::default();
     let first = slots
         .take(REGIONS, |count| engine.grow(count))
         .ok_or_else(|| JsError::new("the function table is full"))?;
     let board = Board::default();
-    let wasm = module(&raw const board as u32, tail_calls);
+    let wasm = module(&raw const board as u32, engine.tail_calls());
     engine.install(&wasm, first).map_err(|error| JsError::new(&words(&error)))?;
     let mut jumps = vec![JumpEntry::EMPTY; JUMP_ENTRIES as usize];
     jumps[jump_slot(TARGET) as usize] =
