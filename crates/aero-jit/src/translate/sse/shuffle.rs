@@ -1,8 +1,8 @@
 //! Shuffles, unpacking, blends, and extensions.
 
 use super::{Translator, immediate, pattern, register};
-use crate::ir::{Type, Value};
-use crate::simd::{Op1, Op2, Shape, Way};
+use crate::ir::Value;
+use crate::simd::{Op1, Op2, Shape};
 use aero_x86::{Insn, Mnemonic as M};
 
 /// Interleaves lanes of two operands, from the low or the high half.
@@ -132,11 +132,6 @@ impl Translator<'_> {
         self.shape1(Shape::Extract { bytes, lane }, of)
     }
 
-    /// The signs of the lanes as a mask of ones.
-    pub(super) fn signs(&mut self, bytes: u8, of: Value) -> Value {
-        let by = self.int(Type::I32, u64::from(bytes) * 8 - 1);
-        self.shape2(Shape::Shift { bytes, way: Way::RightSigned }, of, by)
-    }
 }
 
 /// Numbers of 8-byte lanes as a pattern.
