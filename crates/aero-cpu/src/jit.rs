@@ -213,7 +213,9 @@ fn resolve_sized<T: crate::word::Word>(kind: FlagKind, a: u64, b: u64, stored: F
         FlagKind::IMUL => muldiv::imul(x, y).1,
         FlagKind::MUL => muldiv::mul_flags(x, y),
         FlagKind::BIT => stored.with_cf(a & 1 != 0),
-        FlagKind::ORDER => Flags::from_bits(if a & 1 != 0 { eflags::CF } else { 0 } | if b & 1 != 0 { eflags::ZF } else { 0 }),
+        FlagKind::ORDER => Flags::from_bits(
+            if a & 1 != 0 { eflags::CF } else { 0 } | if b & 1 != 0 { eflags::ZF } else { 0 },
+        ),
         _ => stored,
     }
 }

@@ -183,7 +183,9 @@ pub fn vector(shape: Shape, [a, b, c]: [u128; 3]) -> u128 {
             if from < 16 { lane(1, from, a) } else { lane(1, from - 16, b) }
         }),
         Shape::Bitselect => a & c | b & !c,
-        Shape::Extract { bytes, lane: n } | Shape::ExtractFloat { bytes, lane: n } => u128::from(lane(bytes, u32::from(n), a)),
+        Shape::Extract { bytes, lane: n } | Shape::ExtractFloat { bytes, lane: n } => {
+            u128::from(lane(bytes, u32::from(n), a))
+        }
         Shape::Replace { bytes, lane: n } | Shape::ReplaceFloat { bytes, lane: n } => {
             lanes(bytes, |at| if at == u32::from(n) { b as u64 } else { lane(bytes, at, a) })
         }

@@ -285,10 +285,7 @@ impl Shape {
     /// How many operands it has.
     pub fn operands(self) -> usize {
         match self {
-            Self::Shuffle(_)
-            | Self::Replace { .. }
-            | Self::ReplaceFloat { .. }
-            | Self::Shift { .. } => 2,
+            Self::Shuffle(_) | Self::Replace { .. } | Self::ReplaceFloat { .. } | Self::Shift { .. } => 2,
             Self::Bitselect => 3,
             Self::Extract { .. } | Self::ExtractFloat { .. } => 1,
         }

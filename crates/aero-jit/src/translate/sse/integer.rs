@@ -79,9 +79,15 @@ impl Translator<'_> {
             M::Pmulhrsw => self.binary(insn, Self::rounded_products),
             M::Pmaddubsw => self.binary(insn, Self::byte_products),
             M::Psadbw => self.binary(insn, Self::differences),
-            M::Psignb => self.binary(insn, |t, a, b| t.sign(a, b, Op2::I8x16Sub, Op2::I8x16GtS, Op2::I8x16Eq)),
-            M::Psignw => self.binary(insn, |t, a, b| t.sign(a, b, Op2::I16x8Sub, Op2::I16x8GtS, Op2::I16x8Eq)),
-            M::Psignd => self.binary(insn, |t, a, b| t.sign(a, b, Op2::I32x4Sub, Op2::I32x4GtS, Op2::I32x4Eq)),
+            M::Psignb => {
+                self.binary(insn, |t, a, b| t.sign(a, b, Op2::I8x16Sub, Op2::I8x16GtS, Op2::I8x16Eq))
+            }
+            M::Psignw => {
+                self.binary(insn, |t, a, b| t.sign(a, b, Op2::I16x8Sub, Op2::I16x8GtS, Op2::I16x8Eq))
+            }
+            M::Psignd => {
+                self.binary(insn, |t, a, b| t.sign(a, b, Op2::I32x4Sub, Op2::I32x4GtS, Op2::I32x4Eq))
+            }
             M::Phaddw => self.binary(insn, |t, a, b| t.neighbours(2, Op2::I16x8Add, a, b)),
             M::Phaddsw => self.binary(insn, |t, a, b| t.neighbours(2, Op2::I16x8AddSatS, a, b)),
             M::Phaddd => self.binary(insn, |t, a, b| t.neighbours(4, Op2::I32x4Add, a, b)),
@@ -117,7 +123,8 @@ impl Translator<'_> {
     }
 
     fn packed(&mut self, insn: &Insn, op: Op2) -> Option<()> {
-        let clears = matches!(op, Op2::V128Xor | Op2::I8x16Sub | Op2::I16x8Sub | Op2::I32x4Sub | Op2::I64x2Sub);
+        let clears =
+            matches!(op, Op2::V128Xor | Op2::I8x16Sub | Op2::I16x8Sub | Op2::I32x4Sub | Op2::I64x2Sub);
         let fills = matches!(op, Op2::I8x16Eq | Op2::I16x8Eq | Op2::I32x4Eq | Op2::I64x2Eq);
         if same(insn) && (clears || fills) {
             let to = register(insn, 0)?;

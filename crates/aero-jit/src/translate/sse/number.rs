@@ -229,11 +229,8 @@ impl Translator<'_> {
     pub(super) fn guard_lanes(&mut self, f: Format, wrong: Value, count: u8) {
         let mask = self.v1(if f == Format::F32 { Op1::I32x4Bitmask } else { Op1::I64x2Bitmask }, wrong);
         let all = 16 / f.bytes();
-        let mask = if count == all {
-            mask
-        } else {
-            self.bin_int(Binary::And, Type::I32, mask, (1 << count) - 1)
-        };
+        let mask =
+            if count == all { mask } else { self.bin_int(Binary::And, Type::I32, mask, (1 << count) - 1) };
         let fine = self.un(Unary::Eqz, mask);
         self.emit(Inst::Guard(fine));
     }

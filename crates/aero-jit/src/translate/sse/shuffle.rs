@@ -131,7 +131,6 @@ impl Translator<'_> {
     pub(super) fn lane(&mut self, bytes: u8, lane: u8, of: Value) -> Value {
         self.shape1(Shape::Extract { bytes, lane }, of)
     }
-
 }
 
 /// Numbers of 8-byte lanes as a pattern.
