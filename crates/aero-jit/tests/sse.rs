@@ -6,6 +6,7 @@ use aero_jit::evaluate::{Exit, Guest, World, evaluate};
 use aero_jit::ir::{BlockId, Inst, Region, Type};
 use aero_jit::job::{Env, Key, Page, Source, Tier};
 use aero_jit::structure::make_reducible;
+use aero_jit::passes::{dead, simplify};
 use aero_jit::{emit, flags, translate, verify};
 use aero_mem::{Gpa, GuestMemory};
 use aero_x86::cpuid::{MAX, MODELS};
@@ -321,7 +322,10 @@ enum Came {
 fn translated(bench: &Bench, code: &[u8]) -> Region {
     let (mut region, _) = translate::region(&bench.source(code), &env()).expect("a region");
     verify::verify(&region).unwrap_or_else(|e| panic!("{code:02x?}: {e}\n{region}"));
+    make_reducible(&mut region);
     flags::run(&mut region);
+    simplify::run(&mut region);
+    dead::run(&mut region);
     verify::verify(&region).unwrap_or_else(|e| panic!("{code:02x?}: {e}\n{region}"));
     region
 }
@@ -517,8 +521,7 @@ fn every_encoding_makes_a_valid_module() {
     for long in [true, false] {
         let bench = Bench::new(long);
         for (bytes, _) in encodings(long) {
-            let mut region = translated(&bench, &bytes);
-            make_reducible(&mut region);
+            let region = translated(&bench, &bytes);
             let emitted = emit::module(&env(), &[Some((region, Key { long, user: false, mode: 1 }))]);
             assert_eq!(emitted.good, [true], "{bytes:02x?}");
             let features = WasmFeatures::WASM2 | WasmFeatures::THREADS | WasmFeatures::TAIL_CALL;
