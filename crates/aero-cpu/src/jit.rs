@@ -36,7 +36,7 @@ pub use translator::{Answer, Found, Tally, Translator};
 
 use crate::op::muldiv;
 use crate::op::shift::{Sar, Shift, Shl, Shr};
-use crate::state::{CpuState, Flags};
+use crate::state::{CpuState, Flags, eflags};
 
 /// What the arithmetic flags follow from. Kinds of operations on 1, 2, 4 and 8 bytes are four in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
@@ -72,6 +72,8 @@ impl FlagKind {
     pub const IMUL: Self = Self(44);
     /// The unsigned product of `a` and `b`, by size.
     pub const MUL: Self = Self(48);
+    /// CF is `a` and ZF is `b`, either 0 or 1; the others are clear.
+    pub const ORDER: Self = Self(52);
     /// For CF alone: it follows from what the other flags follow from.
     pub const SAME: Self = Self(0);
 
@@ -211,6 +213,9 @@ fn resolve_sized<T: crate::word::Word>(kind: FlagKind, a: u64, b: u64, stored: F
         FlagKind::IMUL => muldiv::imul(x, y).1,
         FlagKind::MUL => muldiv::mul_flags(x, y),
         FlagKind::BIT => stored.with_cf(a & 1 != 0),
+        FlagKind::ORDER => Flags::from_bits(
+            if a & 1 != 0 { eflags::CF } else { 0 } | if b & 1 != 0 { eflags::ZF } else { 0 },
+        ),
         _ => stored,
     }
 }

@@ -3,6 +3,8 @@
 //! The meaning is WebAssembly's. A value is its bits, zero-extended to 128. Where WebAssembly leaves a NaN's bits open,
 //! they are what this computer makes of it.
 
+mod vectors;
+
 use crate::ir::{Binary, Type, Unary};
 use crate::simd::{Op1, Op2, Shape, Way};
 
@@ -101,10 +103,16 @@ fn op1(op: Op1, a: u128) -> u128 {
         F32Neg => of_f32(-single),
         F32Sqrt => of_f32(single.sqrt()),
         F32Nearest => of_f32(single.round_ties_even()),
+        F32Ceil => of_f32(single.ceil()),
+        F32Floor => of_f32(single.floor()),
+        F32Trunc => of_f32(single.trunc()),
         F64Abs => of_f64(double.abs()),
         F64Neg => of_f64(-double),
         F64Sqrt => of_f64(double.sqrt()),
         F64Nearest => of_f64(double.round_ties_even()),
+        F64Ceil => of_f64(double.ceil()),
+        F64Floor => of_f64(double.floor()),
+        F64Trunc => of_f64(double.trunc()),
         F32DemoteF64 => of_f32(double as f32),
         F64PromoteF32 => of_f64(f64::from(single)),
         F32ConvertI32S => of_f32(a as i32 as f32),
@@ -116,41 +124,24 @@ fn op1(op: Op1, a: u128) -> u128 {
         I64TruncSatF32S => u128::from(single as i64 as u64),
         I64TruncSatF64S => u128::from(double as i64 as u64),
         I32ReinterpretF32 | I64ReinterpretF64 | F32ReinterpretI32 | F64ReinterpretI64 => a,
-        _ => vector1(op, a),
-    }
-}
-
-fn vector1(op: Op1, a: u128) -> u128 {
-    use Op1::*;
-    match op {
-        V128Not => !a,
-        V128AnyTrue => u128::from(a != 0),
-        I8x16Splat => lanes(1, |_| a as u64),
-        I16x8Splat => lanes(2, |_| a as u64),
-        I32x4Splat | F32x4Splat => lanes(4, |_| a as u64),
-        I64x2Splat | F64x2Splat => lanes(8, |_| a as u64),
-        I8x16Bitmask => signs(1, a),
-        I32x4Bitmask => signs(4, a),
-        I64x2Bitmask => signs(8, a),
-        F32x4Sqrt => lanes(4, |n| u64::from(f32::from_bits(lane(4, n, a) as u32).sqrt().to_bits())),
-        _ => lanes(8, |n| f64::from_bits(lane(8, n, a)).sqrt().to_bits()),
+        _ => vectors::one(op, a),
     }
 }
 
 fn op2(op: Op2, a: u128, b: u128) -> u128 {
     use Op2::*;
     match op {
-        F32Add | F32Sub | F32Mul | F32Div | F32Eq | F32Lt | F32Gt => {
+        F32Add | F32Sub | F32Mul | F32Div | F32Eq | F32Ne | F32Lt | F32Gt | F32Le | F32Ge => {
             singles(op, f32::from_bits(a as u32), f32::from_bits(b as u32))
         }
-        F64Add | F64Sub | F64Mul | F64Div | F64Eq | F64Lt | F64Gt => {
+        F64Add | F64Sub | F64Mul | F64Div | F64Eq | F64Ne | F64Lt | F64Gt | F64Le | F64Ge => {
             doubles(op, f64::from_bits(a as u64), f64::from_bits(b as u64))
         }
         V128And => a & b,
         V128AndNot => a & !b,
         V128Or => a | b,
         V128Xor => a ^ b,
-        _ => vector2(op, a, b),
+        _ => vectors::two(op, a, b),
     }
 }
 
@@ -159,6 +150,9 @@ fn singles(op: Op2, a: f32, b: f32) -> u128 {
         Op2::F32Eq => u128::from(a == b),
         Op2::F32Lt => u128::from(a < b),
         Op2::F32Gt => u128::from(a > b),
+        Op2::F32Ne => u128::from(a != b),
+        Op2::F32Le => u128::from(a <= b),
+        Op2::F32Ge => u128::from(a >= b),
         Op2::F32Add | Op2::F32x4Add => of_f32(a + b),
         Op2::F32Sub | Op2::F32x4Sub => of_f32(a - b),
         Op2::F32Mul | Op2::F32x4Mul => of_f32(a * b),
@@ -171,37 +165,13 @@ fn doubles(op: Op2, a: f64, b: f64) -> u128 {
         Op2::F64Eq => u128::from(a == b),
         Op2::F64Lt => u128::from(a < b),
         Op2::F64Gt => u128::from(a > b),
+        Op2::F64Ne => u128::from(a != b),
+        Op2::F64Le => u128::from(a <= b),
+        Op2::F64Ge => u128::from(a >= b),
         Op2::F64Add | Op2::F64x2Add => of_f64(a + b),
         Op2::F64Sub | Op2::F64x2Sub => of_f64(a - b),
         Op2::F64Mul | Op2::F64x2Mul => of_f64(a * b),
         _ => of_f64(a / b),
-    }
-}
-
-fn vector2(op: Op2, a: u128, b: u128) -> u128 {
-    use Op2::*;
-    match op {
-        I8x16Add => lanes2(1, a, b, u64::wrapping_add),
-        I8x16Sub => lanes2(1, a, b, u64::wrapping_sub),
-        I16x8Add => lanes2(2, a, b, u64::wrapping_add),
-        I16x8Sub => lanes2(2, a, b, u64::wrapping_sub),
-        I16x8Mul => lanes2(2, a, b, u64::wrapping_mul),
-        I32x4Add => lanes2(4, a, b, u64::wrapping_add),
-        I32x4Sub => lanes2(4, a, b, u64::wrapping_sub),
-        I32x4Mul => lanes2(4, a, b, u64::wrapping_mul),
-        I64x2Add => lanes2(8, a, b, u64::wrapping_add),
-        I64x2Sub => lanes2(8, a, b, u64::wrapping_sub),
-        I8x16Eq => mask2(1, a, b, |x, y| x == y),
-        I16x8Eq => mask2(2, a, b, |x, y| x == y),
-        I32x4Eq => mask2(4, a, b, |x, y| x == y),
-        I8x16GtS => mask2(1, a, b, |x, y| x > y),
-        I16x8GtS => mask2(2, a, b, |x, y| x > y),
-        I32x4GtS => mask2(4, a, b, |x, y| x > y),
-        F32x4Add | F32x4Sub | F32x4Mul | F32x4Div => {
-            let single = |x: u64| f32::from_bits(x as u32);
-            lanes2(4, a, b, |x, y| singles(op, single(x), single(y)) as u64)
-        }
-        _ => lanes2(8, a, b, |x, y| doubles(op, f64::from_bits(x), f64::from_bits(y)) as u64),
     }
 }
 
@@ -213,8 +183,10 @@ pub fn vector(shape: Shape, [a, b, c]: [u128; 3]) -> u128 {
             if from < 16 { lane(1, from, a) } else { lane(1, from - 16, b) }
         }),
         Shape::Bitselect => a & c | b & !c,
-        Shape::Extract { bytes, lane: n } => u128::from(lane(bytes, u32::from(n), a)),
-        Shape::Replace { bytes, lane: n } => {
+        Shape::Extract { bytes, lane: n } | Shape::ExtractFloat { bytes, lane: n } => {
+            u128::from(lane(bytes, u32::from(n), a))
+        }
+        Shape::Replace { bytes, lane: n } | Shape::ReplaceFloat { bytes, lane: n } => {
             lanes(bytes, |at| if at == u32::from(n) { b as u64 } else { lane(bytes, at, a) })
         }
         Shape::Shift { bytes, way } => {

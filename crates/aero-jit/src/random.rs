@@ -412,15 +412,21 @@ impl Builder<'_> {
         let lane = self.random.below(16 / u64::from(bytes)) as u8;
         let way = self.random.pick(&[Way::Left, Way::Right, Way::RightSigned]);
         let pattern = core::array::from_fn(|_| self.random.below(32) as u8);
-        let shape = match self.random.below(5) {
+        let float = 4 << self.random.below(2);
+        let float_lane = self.random.below(16 / float) as u8;
+        let float = float as u8;
+        let shape = match self.random.below(7) {
             0 => Shape::Shuffle(pattern),
             1 => Shape::Bitselect,
             2 => Shape::Extract { bytes, lane },
             3 => Shape::Replace { bytes, lane },
+            4 => Shape::ExtractFloat { bytes: float, lane: float_lane },
+            5 => Shape::ReplaceFloat { bytes: float, lane: float_lane },
             _ => Shape::Shift { bytes, way },
         };
         let second = match shape {
             Shape::Replace { bytes, .. } => types::lane(bytes),
+            Shape::ReplaceFloat { bytes, .. } => types::float_lane(bytes),
             Shape::Shift { .. } => Type::I32,
             _ => Type::V128,
         };

@@ -77,6 +77,47 @@ operators! {
     I64x2Bitmask: V128 => I32;
     F32x4Sqrt: V128 => V128;
     F64x2Sqrt: V128 => V128;
+    F32Ceil: F32 => F32;
+    F32Floor: F32 => F32;
+    F32Trunc: F32 => F32;
+    F64Ceil: F64 => F64;
+    F64Floor: F64 => F64;
+    F64Trunc: F64 => F64;
+    I16x8Bitmask: V128 => I32;
+    I8x16AllTrue: V128 => I32;
+    I16x8AllTrue: V128 => I32;
+    I32x4AllTrue: V128 => I32;
+    I64x2AllTrue: V128 => I32;
+    I8x16Abs: V128 => V128;
+    I16x8Abs: V128 => V128;
+    I32x4Abs: V128 => V128;
+    I16x8ExtendLowI8x16S: V128 => V128;
+    I16x8ExtendLowI8x16U: V128 => V128;
+    I16x8ExtendHighI8x16S: V128 => V128;
+    I16x8ExtendHighI8x16U: V128 => V128;
+    I32x4ExtendLowI16x8S: V128 => V128;
+    I32x4ExtendLowI16x8U: V128 => V128;
+    I64x2ExtendLowI32x4S: V128 => V128;
+    I64x2ExtendLowI32x4U: V128 => V128;
+    I16x8ExtAddPairwiseI8x16U: V128 => V128;
+    I32x4ExtAddPairwiseI16x8U: V128 => V128;
+    I32x4ExtAddPairwiseI16x8S: V128 => V128;
+    F32x4Abs: V128 => V128;
+    F32x4Nearest: V128 => V128;
+    F32x4Ceil: V128 => V128;
+    F32x4Floor: V128 => V128;
+    F32x4Trunc: V128 => V128;
+    F64x2Abs: V128 => V128;
+    F64x2Nearest: V128 => V128;
+    F64x2Ceil: V128 => V128;
+    F64x2Floor: V128 => V128;
+    F64x2Trunc: V128 => V128;
+    F32x4ConvertI32x4S: V128 => V128;
+    F64x2ConvertLowI32x4S: V128 => V128;
+    F32x4DemoteF64x2Zero: V128 => V128;
+    F64x2PromoteLowF32x4: V128 => V128;
+    I32x4TruncSatF32x4S: V128 => V128;
+    I32x4TruncSatF64x2SZero: V128 => V128;
 }
 
 operators! {
@@ -124,6 +165,65 @@ operators! {
     F64x2Sub: V128 => V128;
     F64x2Mul: V128 => V128;
     F64x2Div: V128 => V128;
+    F32Le: F32 => I32;
+    F32Ge: F32 => I32;
+    F32Ne: F32 => I32;
+    F64Le: F64 => I32;
+    F64Ge: F64 => I32;
+    F64Ne: F64 => I32;
+    I8x16AddSatS: V128 => V128;
+    I8x16AddSatU: V128 => V128;
+    I8x16SubSatS: V128 => V128;
+    I8x16SubSatU: V128 => V128;
+    I16x8AddSatS: V128 => V128;
+    I16x8AddSatU: V128 => V128;
+    I16x8SubSatS: V128 => V128;
+    I16x8SubSatU: V128 => V128;
+    I8x16AvgrU: V128 => V128;
+    I16x8AvgrU: V128 => V128;
+    I8x16MinS: V128 => V128;
+    I8x16MinU: V128 => V128;
+    I8x16MaxS: V128 => V128;
+    I8x16MaxU: V128 => V128;
+    I16x8MinS: V128 => V128;
+    I16x8MinU: V128 => V128;
+    I16x8MaxS: V128 => V128;
+    I16x8MaxU: V128 => V128;
+    I32x4MinS: V128 => V128;
+    I32x4MinU: V128 => V128;
+    I32x4MaxS: V128 => V128;
+    I32x4MaxU: V128 => V128;
+    I32x4ExtMulLowI16x8S: V128 => V128;
+    I32x4ExtMulHighI16x8S: V128 => V128;
+    I32x4ExtMulLowI16x8U: V128 => V128;
+    I32x4ExtMulHighI16x8U: V128 => V128;
+    I64x2ExtMulLowI32x4S: V128 => V128;
+    I64x2ExtMulLowI32x4U: V128 => V128;
+    I32x4DotI16x8S: V128 => V128;
+    I8x16NarrowI16x8S: V128 => V128;
+    I8x16NarrowI16x8U: V128 => V128;
+    I16x8NarrowI32x4S: V128 => V128;
+    I16x8NarrowI32x4U: V128 => V128;
+    I8x16Swizzle: V128 => V128;
+    I16x8Q15MulrSatS: V128 => V128;
+    I64x2Eq: V128 => V128;
+    I64x2GtS: V128 => V128;
+    I32x4LtU: V128 => V128;
+    I32x4GeU: V128 => V128;
+    F32x4Eq: V128 => V128;
+    F32x4Ne: V128 => V128;
+    F32x4Lt: V128 => V128;
+    F32x4Le: V128 => V128;
+    F32x4Ge: V128 => V128;
+    F64x2Eq: V128 => V128;
+    F64x2Ne: V128 => V128;
+    F64x2Lt: V128 => V128;
+    F64x2Le: V128 => V128;
+    F64x2Ge: V128 => V128;
+    F32x4PMin: V128 => V128;
+    F32x4PMax: V128 => V128;
+    F64x2PMin: V128 => V128;
+    F64x2PMax: V128 => V128;
 }
 
 /// Operators with a lane, a pattern, or three operands.
@@ -143,6 +243,20 @@ pub enum Shape {
     /// The vector with its lane replaced by an I32, or an I64 for 8 bytes.
     Replace {
         /// 1, 2, 4 or 8.
+        bytes: u8,
+        /// Its number.
+        lane: u8,
+    },
+    /// The lane as an F32, or an F64 for 8 bytes.
+    ExtractFloat {
+        /// 4 or 8.
+        bytes: u8,
+        /// Its number.
+        lane: u8,
+    },
+    /// The vector with its lane replaced by an F32, or an F64 for 8 bytes.
+    ReplaceFloat {
+        /// 4 or 8.
         bytes: u8,
         /// Its number.
         lane: u8,
@@ -171,9 +285,9 @@ impl Shape {
     /// How many operands it has.
     pub fn operands(self) -> usize {
         match self {
-            Self::Shuffle(_) | Self::Replace { .. } | Self::Shift { .. } => 2,
+            Self::Shuffle(_) | Self::Replace { .. } | Self::ReplaceFloat { .. } | Self::Shift { .. } => 2,
             Self::Bitselect => 3,
-            Self::Extract { .. } => 1,
+            Self::Extract { .. } | Self::ExtractFloat { .. } => 1,
         }
     }
 }

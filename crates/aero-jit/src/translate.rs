@@ -12,6 +12,7 @@ mod branch;
 mod data;
 mod muldiv;
 mod shift;
+mod sse;
 mod stack;
 
 use crate::ir::{Binary, Block, BlockId, End, Inst, Region, Touched, Type, Unary, Value, Var};
@@ -39,10 +40,19 @@ pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
         at: 0,
         done: 0,
         bytes: source,
+        proven: 0,
+        checks: Vec::new(),
+        numbers_known: [0; 16],
     };
-    let mut translated: Vec<Block> = blocks.iter().map(|b| t.block(b)).collect();
+    let mut checks = Vec::with_capacity(blocks.len());
+    let mut translated = Vec::with_capacity(blocks.len());
+    for straight in &blocks {
+        translated.push(t.block(straight));
+        checks.push(core::mem::take(&mut t.checks));
+    }
     // Blocks that leave were numbered after all others.
     translated.append(&mut t.extra);
+    sse::needs::drop_repeated(&mut translated, &checks);
     let word = if t.long { Type::I64 } else { Type::I32 };
     Some((Region { word, blocks: translated, interpreted: t.interpreted }, blocks))
 }
@@ -68,12 +78,20 @@ struct Translator<'a> {
     /// Instructions of the block that are complete.
     done: u32,
     bytes: &'a Source,
+    /// The [`sse::needs::Needs`] that the block has checked.
+    proven: u8,
+    /// Where it did.
+    checks: Vec<sse::needs::Check>,
+    /// What is known of the numbers in each XMM register: that they are neither NaNs nor denormal. Bit 0 says it of the
+    /// lowest as a single, bit 1 of all four, bit 2 of the lower as a double, bit 3 of both.
+    numbers_known: [u8; 16],
 }
 
 impl Translator<'_> {
     fn block(&mut self, straight: &Straight) -> Block {
         self.insts = Vec::new();
         self.done = 0;
+        (self.proven, self.numbers_known) = (0, [0; 16]);
         let mut end = None;
         for (at, insn) in &straight.insns {
             self.at = *at;
@@ -131,8 +149,11 @@ impl Translator<'_> {
     /// Translates an instruction that does not branch, or has the interpreter run it.
     fn instruction(&mut self, insn: &Insn) {
         let before = self.insts.len();
+        let (proven, checks, numbers) = (self.proven, self.checks.len(), self.numbers_known);
         if self.known(insn).is_none() {
             self.insts.truncate(before);
+            self.checks.truncate(checks);
+            (self.proven, self.numbers_known) = (proven, numbers);
             self.interpret(insn);
         }
     }
@@ -146,6 +167,7 @@ impl Translator<'_> {
             .or_else(|| self.stack(insn))
             .or_else(|| self.shift(insn))
             .or_else(|| self.product(insn))
+            .or_else(|| self.sse(insn))
     }
 
     fn interpret(&mut self, insn: &Insn) {
@@ -161,6 +183,8 @@ impl Translator<'_> {
             None => (EVERYTHING, EVERYTHING),
         };
         self.emit(Inst::Exec { op, reads, writes });
+        self.proven = 0;
+        (0..16).filter(|n| writes.xmms >> n & 1 != 0).for_each(|n| self.numbers_known[n] = 0);
     }
 }
 

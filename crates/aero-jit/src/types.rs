@@ -54,6 +54,7 @@ fn of_binary(op: Binary, operand: Option<Type>) -> Option<Type> {
 pub fn of_shape(shape: Shape) -> Type {
     match shape {
         Shape::Extract { bytes, .. } => lane(bytes),
+        Shape::ExtractFloat { bytes, .. } => float_lane(bytes),
         _ => Type::V128,
     }
 }
@@ -61,6 +62,11 @@ pub fn of_shape(shape: Shape) -> Type {
 /// The type that a lane of this many bytes has outside its vector.
 pub fn lane(bytes: u8) -> Type {
     if bytes == 8 { Type::I64 } else { Type::I32 }
+}
+
+/// The floating-point type of a lane of this many bytes.
+pub fn float_lane(bytes: u8) -> Type {
+    if bytes == 8 { Type::F64 } else { Type::F32 }
 }
 
 /// The types of a block's values, one for each instruction.

@@ -280,6 +280,14 @@ impl<'a> Check<'a> {
                 lane_exists(bytes, lane)?;
                 self.is(b, types::lane(bytes))
             }
+            Shape::ExtractFloat { bytes, lane } => {
+                ensure(matches!(bytes, 4 | 8), Wrong::Lane).and_then(|()| lane_exists(bytes, lane))
+            }
+            Shape::ReplaceFloat { bytes, lane } => {
+                ensure(matches!(bytes, 4 | 8), Wrong::Lane)?;
+                lane_exists(bytes, lane)?;
+                self.is(b, types::float_lane(bytes))
+            }
             Shape::Shift { bytes, .. } => {
                 lane_exists(bytes, 0)?;
                 self.is(b, Type::I32)

@@ -255,6 +255,7 @@ impl Lower {
         let result = match s.kind.operation() {
             FlagKind::MEMORY | FlagKind::WORDS => self.words(s).1,
             FlagKind::SUB => return Some(self.bin(Binary::Eq, s.a, s.b)),
+            FlagKind::ORDER => return Some(s.b),
             _ => self.result(s),
         };
         Some(self.not(result))
@@ -262,6 +263,9 @@ impl Lower {
 
     fn sign(&mut self) -> Option<Value> {
         let s = self.main()?;
+        if s.kind == FlagKind::ORDER {
+            return Some(self.int(Type::I32, 0));
+        }
         if matches!(s.kind.operation(), FlagKind::MEMORY | FlagKind::WORDS) {
             let (ty, result, aux) = self.words(s);
             let negative = self.bin_int(Binary::LtS, ty, result, 0);
@@ -275,6 +279,9 @@ impl Lower {
 
     fn parity(&mut self) -> Option<Value> {
         let s = self.main()?;
+        if s.kind == FlagKind::ORDER {
+            return Some(self.int(Type::I32, 0));
+        }
         let byte = if matches!(s.kind.operation(), FlagKind::MEMORY | FlagKind::WORDS) {
             let (ty, result, aux) = self.words(s);
             let low = if ty == Type::I64 { self.un(Unary::Wrap, result) } else { result };
@@ -330,6 +337,7 @@ impl Lower {
             }
             FlagKind::SUB => self.bin(Binary::LtU, s.a, s.b),
             FlagKind::LOGIC => self.int(Type::I32, 0),
+            FlagKind::ORDER => s.a,
             FlagKind::SHL if s.kind.size() < 4 => {
                 let up = self.bin(Binary::Shl, s.a, s.b);
                 let down = self.bin_int(Binary::ShrU, ty, up, 8 * u64::from(s.kind.size()));
@@ -380,7 +388,7 @@ impl Lower {
                 let both = self.signed(s, both);
                 self.bin_int(Binary::LtS, ty, both, 0)
             }
-            FlagKind::LOGIC | FlagKind::SAR => self.int(Type::I32, 0),
+            FlagKind::LOGIC | FlagKind::SAR | FlagKind::ORDER => self.int(Type::I32, 0),
             FlagKind::INC | FlagKind::DEC => {
                 let least = 1 << (8 * u32::from(s.kind.size()) - 1);
                 let edge = if s.kind.operation() == FlagKind::INC { least } else { least - 1 };

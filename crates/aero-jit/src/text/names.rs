@@ -68,6 +68,7 @@ const FLAG_KINDS: &[(FlagKind, &str)] = &[
     (FlagKind::SAR, "sar"),
     (FlagKind::IMUL, "imul"),
     (FlagKind::MUL, "mul"),
+    (FlagKind::ORDER, "order"),
 ];
 
 const GPR64: [&str; 16] = [

@@ -213,6 +213,12 @@ impl<'a> Open<'a> {
             ("replace", "", None) => {
                 self.vector(Shape::Replace { bytes: size, lane: words.number()? }, words)?
             }
+            ("fextract", "", None) => {
+                self.vector(Shape::ExtractFloat { bytes: size, lane: words.number()? }, words)?
+            }
+            ("freplace", "", None) => {
+                self.vector(Shape::ReplaceFloat { bytes: size, lane: words.number()? }, words)?
+            }
             ("shift", "", None) => {
                 let way = words.next()?;
                 let way = named(WAYS, way).ok_or_else(|| format!("no shift is called {way}"))?;

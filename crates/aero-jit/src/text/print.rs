@@ -103,6 +103,8 @@ fn print_shape(f: &mut Formatter<'_>, shape: Shape, [a, b, c]: [Value; 3]) -> fm
         }
         Shape::Bitselect => write!(f, "bitselect {a}, {b}, {c}"),
         Shape::Extract { bytes, lane } => write!(f, "extract{bytes} [{lane}] {a}"),
+        Shape::ExtractFloat { bytes, lane } => write!(f, "fextract{bytes} [{lane}] {a}"),
+        Shape::ReplaceFloat { bytes, lane } => write!(f, "freplace{bytes} [{lane}] {a}, {b}"),
         Shape::Replace { bytes, lane } => write!(f, "replace{bytes} [{lane}] {a}, {b}"),
         Shape::Shift { bytes, way } => {
             write!(f, "shift{bytes} {} {a}, {b}", name_of(WAYS, &way).unwrap_or_default())
