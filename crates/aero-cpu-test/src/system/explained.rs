@@ -528,6 +528,7 @@ mod tests {
             explains("long", Env::Long, &title, &fault, &fine)
         };
         assert!(holds("21", "0"));
+        assert!(holds("20", "3"));
         assert!(!holds("21", "1"));
         assert!(!holds("23", "0"));
         assert!(!holds("21", "10"));
