@@ -3,7 +3,7 @@
 use super::case::{Case, Env};
 use super::layout::{ROM, ROM_SIZE, var};
 use super::outcome::{Outcome, parse};
-use super::program::{self, DEBUG_PORT, EXIT_PORT};
+use super::program::{self, BEGIN, DEBUG_PORT, EXIT_PORT};
 use crate::processor::Maker;
 use aero_cpu::state::seg;
 use aero_cpu::{Bus, Cpu, Exit};
@@ -147,7 +147,6 @@ debug: action=ignore
 struct Running {
     child: Child,
     output: PathBuf,
-    limit: u64,
     since: Instant,
     busy: u64,
     seen: u64,
@@ -157,10 +156,6 @@ struct Running {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The same in processor time, in hundredths of a second: cases take milliseconds.
 const BUSY: u64 = 40;
-
-/// More bytes of output than a case can have on average. A case that overwrites the driver's variables and then ends in
-/// a triple fault makes the ROM begin again, for ever.
-const WORDY: u64 = 4096;
 
 /// Processor time that a process has used, in hundredths of a second, where the system tells (proc(5)).
 fn busy(process: u32) -> u64 {
@@ -172,6 +167,7 @@ fn busy(process: u32) -> u64 {
 impl Running {
     /// Waits for its end, or for silence. What it wrote.
     fn output(mut self) -> Result<Vec<u8>> {
+        let mut again = false;
         loop {
             if self.child.try_wait()?.is_some() {
                 break;
@@ -181,11 +177,12 @@ impl Running {
             if size != self.seen {
                 (self.seen, self.since) = (size, Instant::now());
                 self.busy = busy;
+                again = begins_again(&fs::read(&self.output)?);
             }
             if size == 0 {
                 self.busy = busy;
             }
-            if size > self.limit || self.since.elapsed() > PATIENCE || busy.saturating_sub(self.busy) > BUSY {
+            if again || self.since.elapsed() > PATIENCE || busy.saturating_sub(self.busy) > BUSY {
                 self.child.kill()?;
                 self.child.wait()?;
                 break;
@@ -194,6 +191,12 @@ impl Running {
         }
         Ok(fs::read(&self.output)?)
     }
+}
+
+/// Whether a ROM has begun more than once: a case that overwrites the driver's variables and then ends in a triple fault
+/// makes it begin again, for ever.
+fn begins_again(output: &[u8]) -> bool {
+    output.windows(BEGIN.len()).filter(|bytes| *bytes == BEGIN).nth(1).is_some()
 }
 
 /// A folder for one oracle's files, gone with it.
@@ -228,8 +231,7 @@ pub fn run_oracle(oracle: Oracle, folder: &Folder, env: Env, cases: &[Case]) -> 
         fs::write(folder.0.join("rom"), &rom.bytes)?;
         fs::write(&output, [])?;
         let child = oracle.start(&folder.0)?;
-        let limit = WORDY * rom.cases as u64 + (1 << 16);
-        Running { child, output, limit, since: Instant::now(), busy: 0, seen: 0 }.output()
+        Running { child, output, since: Instant::now(), busy: 0, seen: 0 }.output()
     })
 }
 
