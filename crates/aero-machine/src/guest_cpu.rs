@@ -28,7 +28,7 @@ const PAYLOAD64: &str = include_str!("guest_cpu/payload64.hex");
 const ORDER_AT: usize = 32;
 
 /// Guest instructions between two looks at the clock.
-const STEP: u64 = 100_000;
+const STEP: u64 = 500_000;
 
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
