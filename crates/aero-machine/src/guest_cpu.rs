@@ -181,6 +181,22 @@ pub enum SuiteError {
     },
 }
 
+/// The payloads that the options choose.
+///
+/// # Errors
+/// When a name is unknown or the numbers mean nothing.
+pub fn chosen(options: &Options) -> Result<Vec<Payload>, SuiteError> {
+    if options.iterations == 0 || !(options.seconds > 0.0 && options.seconds <= 3600.0) {
+        return Err(SuiteError::Nothing);
+    }
+    let named = |payload: &Payload, only: &String| payload.name.starts_with(only.as_str());
+    if let Some(only) = options.only.iter().find(|only| !PAYLOADS.iter().any(|p| named(p, only))) {
+        return Err(SuiteError::Unknown(only.clone()));
+    }
+    let wanted = |p: &Payload| options.only.is_empty() || options.only.iter().any(|only| named(p, only));
+    Ok(PAYLOADS.into_iter().filter(wanted).collect())
+}
+
 /// Makes machines; a host lends each its engine, if it has one.
 pub type Make<'a> = dyn FnMut(Config, Boot) -> Result<Machine, BuildError> + 'a;
 
@@ -198,15 +214,7 @@ impl Suite {
     /// # Errors
     /// When a payload is unknown or the numbers mean nothing.
     pub fn new(options: Options) -> Result<Self, SuiteError> {
-        if options.iterations == 0 || !(options.seconds > 0.0 && options.seconds <= 3600.0) {
-            return Err(SuiteError::Nothing);
-        }
-        let named = |payload: &Payload, only: &String| payload.name.starts_with(only.as_str());
-        if let Some(only) = options.only.iter().find(|only| !PAYLOADS.iter().any(|p| named(p, only))) {
-            return Err(SuiteError::Unknown(only.clone()));
-        }
-        let wanted = |p: &Payload| options.only.is_empty() || options.only.iter().any(|only| named(p, only));
-        let waiting = PAYLOADS.into_iter().filter(wanted).collect();
+        let waiting = chosen(&options)?.into();
         Ok(Self { options, waiting, current: None, done: Vec::new() })
     }
 
