@@ -102,7 +102,10 @@ static int run_group(const struct group *group, const struct options *options, c
         if (!wanted(group, test, names)) continue;
         for (int round = 0; round < options->rounds; round++) {
             if (options->gate) wait_for_turn(test);
-            if (round == 0 && test->setup) test->setup();
+            if (round == 0 && test->setup) {
+                test->setup();
+                if (options->gate) wait_for_turn(test); // preparing is a turn, but no part of a round
+            }
             run_round(test, options);
         }
         ran++;

@@ -6,6 +6,7 @@
 //! nothing to do. Everything that a user can get wrong ends in one line that names the option and the file,
 //! and in exit status 2.
 
+mod bench;
 mod expect;
 mod host;
 mod options;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         options::Command::Run(args) => {
             args.resolve(std::env::args_os()).and_then(|options| runner::run(&options))
         }
+        options::Command::Bench(bench) => bench.run().map(|right| u8::from(!right)),
         options::Command::CpuTest(test) => test.run(runner::test_engine).map(|same| u8::from(!same)),
     };
     match done {

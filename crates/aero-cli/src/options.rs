@@ -49,6 +49,9 @@ pub enum Command {
     /// Start a machine
     #[command(after_help = EXIT_STATUS)]
     Run(Box<RunArgs>),
+    /// Measure how fast the machine is
+    #[command(subcommand)]
+    Bench(crate::bench::Bench),
     /// Prove the processor against real ones and other emulators
     #[command(subcommand)]
     CpuTest(aero_cpu_test::Test),
@@ -294,7 +297,7 @@ impl FromStr for MachineOption {
 
 /// `--cpu`.
 #[derive(Clone, Debug)]
-struct CpuOption(CpuChoice);
+pub struct CpuOption(pub CpuChoice);
 
 impl FromStr for CpuOption {
     type Err = String;
@@ -348,7 +351,7 @@ fn with_config(file: &Path, line: Vec<OsString>) -> anyhow::Result<RunArgs> {
         Cli::command().try_get_matches_from(arguments).map_err(|e| anyhow!("{name}: {}", first_line(&e)))?;
     match Cli::from_arg_matches(&matches)?.command {
         Command::Run(args) => Ok(*args),
-        Command::CpuTest(_) => unreachable!("the arguments begin with run"),
+        Command::Bench(_) | Command::CpuTest(_) => unreachable!("the arguments begin with run"),
     }
 }
 

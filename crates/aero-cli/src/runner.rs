@@ -462,7 +462,7 @@ fn config(options: &RunOptions) -> Config {
 
 /// An engine for compiled code, if one is wanted and this host has one. Under `icount` it compiles where it is asked to,
 /// and at the threshold 1 code must not be interpreted while it waits.
-fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
+pub fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
     let tier = config.jit.tier.compiled()?;
     let repeats = matches!(config.clock, ClockConfig::Icount { .. }) || config.jit.threshold == Some(1);
     let bytes = Machine::arena_bytes(config, boot);

@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod devices;
 mod engine;
+pub mod guest_cpu;
 pub mod layout;
 mod machine;
 mod typist;

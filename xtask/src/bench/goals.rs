@@ -61,6 +61,9 @@ impl Row {
         };
         let parts: Vec<_> =
             self.parts.iter().map(|(name, value)| format!("{name} {}", figure(*value))).collect();
+        // Tests that nobody ran say nothing.
+        let nothing = self.parts.iter().all(|(_, value)| value.is_none());
+        let parts = if nothing { Vec::new() } else { parts };
         let value = figure(self.value);
         format!(
             "| {} | {value} | {goal} | {floor} | {} | {} |\n",
