@@ -482,7 +482,7 @@ pub fn engine(config: &Config, boot: &Boot) -> Option<Engine> {
 /// When there is none on this host.
 pub fn test_engine(tier: Tier, bytes: u64) -> anyhow::Result<Engine> {
     let (host, arena) = Wasmtime::synchronous(tier, bytes).context("--jit")?;
-    Ok(Engine { host: Box::new(host), arena })
+    Ok(Engine { host: Box::new(host), tail_calls: true, arena })
 }
 
 /// What the clock chip starts with, in seconds since 1970.
