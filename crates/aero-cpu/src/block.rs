@@ -17,6 +17,7 @@ use crate::tlb::Tlb;
 use crate::vcpu::{Mode, Stop, Vcpu};
 use aero_mem::GuestMemory;
 use aero_x86::{DecodeError, MAX_LEN, decode};
+use core::cell::Cell;
 use rustc_hash::FxHashMap;
 
 /// Instructions in a block at most.
@@ -91,7 +92,7 @@ struct Entry {
 pub struct BlockCache {
     ops: Vec<Op>,
     /// Beside each block's first op: how often it was dispatched, as a translator counts.
-    heat: Vec<i32>,
+    heat: Vec<Cell<i32>>,
     /// The same of blocks that were dropped, by place: they may come back as they were.
     cooled: FxHashMap<u64, i32>,
     by_place: FxHashMap<u64, Entry>,
@@ -104,7 +105,7 @@ impl Default for BlockCache {
     fn default() -> Self {
         Self {
             ops: vec![UNCACHED],
-            heat: vec![0],
+            heat: vec![Cell::new(0)],
             cooled: FxHashMap::default(),
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
@@ -132,10 +133,17 @@ impl BlockCache {
         &self.ops[block.start as usize..][..usize::from(block.len)]
     }
 
-    /// How often a block was dispatched.
-    #[inline]
-    pub fn heat_of(&mut self, block: Block) -> &mut i32 {
-        &mut self.heat[block.start as usize]
+    /// Counts a dispatch of a block; how many there were.
+    #[inline(always)]
+    pub fn count(&self, block: Block) -> i32 {
+        let heat = &self.heat[block.start as usize];
+        heat.set(heat.get().wrapping_add(1));
+        heat.get()
+    }
+
+    /// Goes on counting from another number.
+    pub fn set_count(&self, block: Block, to: i32) {
+        self.heat[block.start as usize].set(to);
     }
 
     /// The block at linear address `la`, decoded if need be.
@@ -254,8 +262,8 @@ impl BlockCache {
                 break;
             }
         }
-        self.heat.resize(self.ops.len(), 0);
-        self.heat[start] = self.cooled.remove(&key).unwrap_or(0);
+        self.heat.resize(self.ops.len(), Cell::new(0));
+        self.heat[start].set(self.cooled.remove(&key).unwrap_or(0));
         let block = Block { start: start as u32, len: (self.ops.len() - start) as u16 };
         let entry = Entry { block, second: second.filter(|_| end > in_page) };
         self.by_place.insert(key, entry);
@@ -288,7 +296,7 @@ impl BlockCache {
             for key in self.by_page.remove(page).unwrap_or_default() {
                 if let Some(entry) = self.by_place.remove(&key) {
                     let start = entry.block.start as usize;
-                    self.cool(key, self.heat[start]);
+                    self.cool(key, self.heat[start].get());
                     let first = &mut self.ops[start];
                     (first.run, first.kind) = (branch::stale, Kind::Called);
                 }

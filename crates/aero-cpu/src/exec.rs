@@ -2,11 +2,11 @@
 
 #![allow(unsafe_code, reason = "borrows the state block out of the arena for the length of one run")]
 
-use crate::block::{BlockCache, jump_key};
+use crate::block::{Block, BlockCache, jump_key};
 use crate::debug::{Watch, debugctl, dr6};
 use crate::exception::{Exception, Vector};
 use crate::hot::{self, Left};
-use crate::jit::{Answer, Jumps, LONGEST_WAY, Regions, Status, Translator};
+use crate::jit::{Answer, LONGEST_WAY, Regions, Status, Translator};
 use crate::lapic::LocalApic;
 use crate::op::random::Generator;
 use crate::op::{Flat32, Flat64, Op};
@@ -64,7 +64,7 @@ impl Cpu {
             counters: Counters::default(),
         };
         let (tlb, cache) = (Tlb::new(mem, id.into()), BlockCache::default());
-        let mut cpu = Self { core, tlb, cache, regions: Regions::default(), translator: None };
+        let mut cpu = Self { core, tlb, cache, regions: Regions::new(mem, id.into()), translator: None };
         cpu.reset(mem);
         cpu
     }
@@ -74,7 +74,6 @@ impl Cpu {
         self.tlb.flush_all();
         self.cache.clear();
         self.regions.reset();
-        self.regions.jumps.wipe(Jumps::of(mem, self.core.id.into()));
         if let Some(translator) = &mut self.translator {
             translator.reset(mem);
         }
@@ -97,6 +96,7 @@ impl Cpu {
 
     /// From now on code that is run often is compiled.
     pub fn set_translator(&mut self, translator: Box<dyn Translator>) {
+        self.regions.threshold = translator.threshold().min(i32::MAX as u32) as i32;
         self.translator = Some(translator);
     }
 
@@ -307,14 +307,29 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> 
     if !v.mode.flat {
         return dispatch_limited(v, cache);
     }
+    let mut counts = false;
+    let left_one = translator.is_some() && core::mem::take(&mut v.regions.left_one);
     if let Some(translator) = translator
-        && let Some(done) = run_compiled(v, cache, translator.as_mut())
+        && !left_one
     {
-        return done;
+        if v.regions.jumps.is_stale(v.tlb) {
+            v.regions.jumps.renew(v.tlb);
+        }
+        if let Some(slot) = v.regions.jumps.lookup(v.st.rip, v.mode_key) {
+            return run_compiled(v, translator.as_mut(), slot);
+        }
+        counts = true;
     }
     let block = cache.block_at(v, v.st.rip)?;
     let (all, key) = (cache.ops(block), jump_key(v));
     loop {
+        if counts
+            && cache.count(block) >= v.regions.threshold
+            && let Some(translator) = translator
+            && let Some(slot) = hot_block(v, cache, block, translator.as_mut())
+        {
+            return run_compiled(v, translator.as_mut(), slot);
+        }
         let ops = &all[..all.len().min(v.st.budget as usize)];
         let rip = enter(v, ops);
         let left = match v.mode.code {
@@ -323,70 +338,53 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> 
         };
         finish(v, ops, rip, left)?;
         let again = v.st.rip == rip && !v.attention && v.st.budget > 0;
-        // With a translator each round counts, and may be the last that is interpreted.
-        if !again || translator.is_some() || jump_key(v) != key || !block.lasts() {
+        if !again || left_one || jump_key(v) != key || !block.lasts() {
             return Ok(());
         }
     }
 }
 
-/// Runs the region at RIP. `None` if there is none, or if it left an instruction to the interpreter.
+/// Runs the region in a function slot, whose head is at RIP, and what it goes on to.
 #[inline(never)]
-fn run_compiled(
-    v: &mut Vcpu<'_>,
-    cache: &mut BlockCache,
-    translator: &mut dyn Translator,
-) -> Option<Result<(), Stop>> {
-    let table = v.jumps();
-    if v.regions.jumps.is_stale(v.tlb) {
-        v.regions.jumps.renew(table, v.tlb);
-    }
-    let slot = match v.regions.jumps.lookup(table, v.st.rip, v.mode_key) {
-        Some(slot) => slot,
-        None => match count(v, cache, translator) {
-            Ok(found) => found?,
-            Err(stop) => return Some(Err(stop)),
-        },
-    };
+fn run_compiled(v: &mut Vcpu<'_>, translator: &mut dyn Translator, slot: u32) -> Result<(), Stop> {
     v.regions.key = jump_key(v);
     let status = translator.run(v, slot);
     v.st.settle_flags();
     match status {
-        Status::Returned | Status::Goto => Some(Ok(())),
-        Status::Stopped => Some(core::mem::replace(&mut v.regions.ended, Ok(()))),
+        Status::Returned | Status::Goto => Ok(()),
+        Status::Stopped => core::mem::replace(&mut v.regions.ended, Ok(())),
         Status::Redo => {
             v.st.redo = 0;
-            // What waits comes before the instruction, as does the end of the budget. Otherwise the interpreter runs it next, whatever is at RIP, so
-            // that a region which leaves at once does not run again and again.
-            (v.attention || v.st.budget <= 0).then_some(Ok(()))
+            // The interpreter is next, even if a region has its head at RIP: it might leave at once again.
+            v.regions.left_one = true;
+            Ok(())
         }
     }
 }
 
-/// Counts a dispatch of the block at RIP. When it is hot: the function slot of its region, if there is one.
-fn count(
+/// The block at RIP is hot: the function slot of its region, if there is one.
+#[cold]
+#[inline(never)]
+fn hot_block(
     v: &mut Vcpu<'_>,
-    cache: &mut BlockCache,
+    cache: &BlockCache,
+    block: Block,
     translator: &mut dyn Translator,
-) -> Result<Option<u32>, Stop> {
+) -> Option<u32> {
     let la = v.st.rip;
-    let block = cache.block_at(v, la)?;
-    let limit = translator.threshold().min(i32::MAX as u32) as i32;
-    let heat = cache.heat_of(block);
-    *heat += 1;
-    if *heat < limit || !block.lasts() {
-        return Ok(None);
-    }
-    let answer = translator.hot(v, la);
-    *cache.heat_of(block) = match answer {
-        Answer::Run(_) => limit - 1,
-        Answer::Later => limit - ASK_AGAIN_SOON,
-        Answer::Never => limit - ASK_AGAIN_LATE,
-    };
-    let Answer::Run(found) = answer else { return Ok(None) };
-    let (table, key) = (v.jumps(), v.mode_key);
-    v.regions.jumps.fill(table, la, key, found.slot, found.global);
-    Ok(Some(found.slot))
+    let answer = if block.lasts() { translator.hot(v, la) } else { Answer::Never };
+    let limit = v.regions.threshold;
+    cache.set_count(
+        block,
+        match answer {
+            Answer::Run(_) => limit - 1,
+            Answer::Later => limit - ASK_AGAIN_SOON,
+            Answer::Never => limit - ASK_AGAIN_LATE,
+        },
+    );
+    let Answer::Run(found) = answer else { return None };
+    v.regions.jumps.fill(la, v.mode_key, found.slot, found.global);
+    Some(found.slot)
 }
 
 /// Runs an instruction that compiled code leaves to the interpreter. Returns whether that ends the region, as

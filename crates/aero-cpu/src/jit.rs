@@ -27,8 +27,6 @@ mod place;
 mod regions;
 mod translator;
 
-pub(crate) use jumps::Jumps;
-
 pub use helpers::{exec, load, load16, place, settle, store, store16};
 pub use place::CodePage;
 pub use regions::Regions;

@@ -13,9 +13,12 @@ use aero_mem::{ArenaPtr, GuestMemory};
 /// Filled entries that are kept account of. One that is filled again counts again.
 const MAX_FILLED: usize = 2 * JUMP_ENTRIES as usize;
 
+const ENTRY_SIZE: u64 = size_of::<JumpEntry>() as u64;
+
 /// The table of one processor. Its entries lie in the arena.
-#[derive(Default)]
 pub(crate) struct JumpTable {
+    base: ArenaPtr,
+    at: u64,
     /// Entries that may not be empty.
     filled: Vec<Filled>,
     generation: u32,
@@ -28,45 +31,39 @@ struct Filled {
     global: bool,
 }
 
-/// The table's place in the arena.
-#[derive(Clone, Copy)]
-pub(crate) struct Jumps {
-    base: ArenaPtr,
-    at: u64,
-}
-
-impl Jumps {
-    /// The table of processor `vcpu`.
-    pub fn of(mem: &GuestMemory, vcpu: u32) -> Self {
-        Self { base: mem.arena(), at: mem.layout().jumps(vcpu).into() }
-    }
-
-    fn read(self, entry: u32) -> JumpEntry {
-        // SAFETY: the table has an entry of that number, and every bit pattern is an entry.
-        unsafe { self.base.read(self.at + u64::from(entry) * 16) }
-    }
-
-    fn write(self, entry: u32, to: JumpEntry) {
-        // SAFETY: as above.
-        unsafe { self.base.write(self.at + u64::from(entry) * 16, to) }
-    }
-}
-
 impl JumpTable {
+    /// The empty table of processor `vcpu`.
+    pub fn new(mem: &GuestMemory, vcpu: u32) -> Self {
+        let (base, at) = (mem.arena(), mem.layout().jumps(vcpu).into());
+        let table = Self { base, at, filled: Vec::new(), generation: 0, renewals: 0 };
+        (0..JUMP_ENTRIES).for_each(|entry| table.write(entry, JumpEntry::EMPTY));
+        table
+    }
+
+    fn read(&self, entry: u32) -> JumpEntry {
+        // SAFETY: the table has an entry of that number, and every bit pattern is an entry.
+        unsafe { self.base.read(self.at + u64::from(entry) * ENTRY_SIZE) }
+    }
+
+    fn write(&self, entry: u32, to: JumpEntry) {
+        // SAFETY: as above.
+        unsafe { self.base.write(self.at + u64::from(entry) * ENTRY_SIZE, to) }
+    }
+
     /// The function slot of the region at `la` in mode `key`.
-    #[inline]
-    pub fn lookup(&self, table: Jumps, la: u64, key: u64) -> Option<u32> {
-        let entry = table.read(jump_slot(la));
+    #[inline(always)]
+    pub fn lookup(&self, la: u64, key: u64) -> Option<u32> {
+        let entry = self.read(jump_slot(la));
         (entry.tag == jump_tag(la, key)).then_some(entry.function)
     }
 
     /// The region in `slot` is at `la` in mode `key`.
-    pub fn fill(&mut self, table: Jumps, la: u64, key: u64, slot: u32, global: bool) {
+    pub fn fill(&mut self, la: u64, key: u64, slot: u32, global: bool) {
         if self.filled.len() >= MAX_FILLED {
-            self.clear(table);
+            self.clear();
         }
         let entry = jump_slot(la);
-        table.write(entry, JumpEntry { tag: jump_tag(la, key), function: slot, reserved: 0 });
+        self.write(entry, JumpEntry { tag: jump_tag(la, key), function: slot, reserved: 0 });
         self.filled.push(Filled { entry, global });
     }
 
@@ -78,45 +75,41 @@ impl JumpTable {
 
     /// Drops what was dropped from the TLB.
     #[cold]
-    pub fn renew(&mut self, table: Jumps, tlb: &Tlb) {
+    pub fn renew(&mut self, tlb: &Tlb) {
         if self.renewals == tlb.renewals {
-            self.retain(table, |filled, _| filled.global);
+            self.retain(|filled, _| filled.global);
         } else {
-            self.clear(table);
+            self.clear();
         }
         (self.generation, self.renewals) = (tlb.generation, tlb.renewals);
     }
 
     /// Drops the entries of regions that are gone.
-    pub fn unlink(&mut self, table: Jumps, slots: &[u32]) {
-        self.retain(table, |_, entry| !slots.contains(&entry.function));
+    pub fn unlink(&mut self, slots: &[u32]) {
+        self.retain(|_, entry| !slots.contains(&entry.function));
     }
 
     /// The function slots that the table names.
-    pub fn slots(&self, table: Jumps) -> impl Iterator<Item = u32> {
-        let full = self.filled.iter().map(move |filled| table.read(filled.entry));
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        let full = self.filled.iter().map(|filled| self.read(filled.entry));
         full.filter(|entry| *entry != JumpEntry::EMPTY).map(|entry| entry.function)
     }
 
     /// Empties it.
-    pub fn clear(&mut self, table: Jumps) {
-        self.retain(table, |_, _| false);
+    pub fn clear(&mut self) {
+        self.retain(|_, _| false);
     }
 
-    /// Empties every entry, for a table that nobody has kept account of.
-    pub fn wipe(&mut self, table: Jumps) {
-        (0..JUMP_ENTRIES).for_each(|entry| table.write(entry, JumpEntry::EMPTY));
-        self.filled.clear();
-    }
-
-    /// An entry that was filled twice, as global and as not, is the later: so it goes if either would.
-    fn retain(&mut self, table: Jumps, keep: impl Fn(Filled, JumpEntry) -> bool) {
-        self.filled.retain(|filled| {
-            let stays = keep(*filled, table.read(filled.entry));
+    /// Keeps entries. One that was filled as global and as not goes if either would, whatever it is now.
+    fn retain(&mut self, keep: impl Fn(Filled, JumpEntry) -> bool) {
+        let mut filled = core::mem::take(&mut self.filled);
+        filled.retain(|filled| {
+            let stays = keep(*filled, self.read(filled.entry));
             if !stays {
-                table.write(filled.entry, JumpEntry::EMPTY);
+                self.write(filled.entry, JumpEntry::EMPTY);
             }
             stays
         });
+        self.filled = filled;
     }
 }

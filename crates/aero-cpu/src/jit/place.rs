@@ -1,7 +1,6 @@
 //! Where code lies, and what must be done so that it is known when it changes: the translator's view of a processor at
 //! work.
 
-use super::jumps::Jumps;
 use crate::access::is_canonical;
 use crate::block::near_the_hole;
 use crate::vcpu::{Mode, Vcpu};
@@ -76,29 +75,13 @@ impl Vcpu<'_> {
 
     /// The regions in these slots are gone.
     pub fn unlink_regions(&mut self, slots: &[u32]) {
-        let table = self.jumps();
-        self.regions.jumps.unlink(table, slots);
+        self.regions.jumps.unlink(slots);
         slots.iter().for_each(|slot| self.regions.release(*slot));
     }
 
     /// Forgets where regions are, and names those that were in use.
-    pub fn unlink_all(&mut self, mut in_use: impl FnMut(u32)) {
-        let table = self.jumps();
-        self.regions.jumps.slots(table).for_each(&mut in_use);
-        self.regions.jumps.clear(table);
-    }
-
-    /// The region at RIP by the jump table, unless something waits or the budget is used up: what a host that has no
-    /// dispatcher in compiled code goes on with when a region returns.
-    #[inline]
-    pub fn next_region(&self) -> Option<u32> {
-        if self.attention || self.st.budget <= 0 {
-            return None;
-        }
-        self.regions.jumps.lookup(self.jumps(), self.st.rip, self.mode_key)
-    }
-
-    pub(crate) fn jumps(&self) -> Jumps {
-        Jumps::of(self.mem, self.core.id.into())
+    pub fn unlink_all(&mut self, in_use: impl FnMut(u32)) {
+        self.regions.jumps.slots().for_each(in_use);
+        self.regions.jumps.clear();
     }
 }

@@ -4,6 +4,7 @@ use super::jumps::JumpTable;
 use crate::bind::bind;
 use crate::op::Op;
 use crate::vcpu::{Mode, Stop};
+use aero_mem::GuestMemory;
 use aero_x86::{Features, MAX_LEN, Mnemonic, decode};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -19,6 +20,10 @@ pub struct Regions {
     pub(crate) ended: Result<(), Stop>,
     /// What the jump table was right for when compiled code was entered.
     pub(crate) key: u64,
+    /// [`super::Translator::threshold`].
+    pub(crate) threshold: i32,
+    /// Compiled code has left the instruction at RIP to the interpreter.
+    pub(crate) left_one: bool,
 }
 
 /// An instruction that a region has interpreted.
@@ -30,19 +35,20 @@ struct Bound {
     runs: u64,
 }
 
-impl Default for Regions {
-    fn default() -> Self {
+impl Regions {
+    /// No regions, of processor `vcpu`.
+    pub(crate) fn new(mem: &GuestMemory, vcpu: u32) -> Self {
         Self {
-            jumps: JumpTable::default(),
+            jumps: JumpTable::new(mem, vcpu),
             bound: Vec::new(),
             runs: FxHashMap::default(),
             ended: Ok(()),
             key: 0,
+            threshold: i32::MAX,
+            left_one: false,
         }
     }
-}
 
-impl Regions {
     /// Notes the instructions that the region in `slot` numbers: the bytes that each begins with.
     pub(crate) fn bind(&mut self, slot: u32, code: &[[u8; MAX_LEN]], mode: Mode, features: Features) {
         let slot = slot as usize;
@@ -68,7 +74,9 @@ impl Regions {
     /// Forgets everything but what is counted.
     pub(crate) fn reset(&mut self) {
         (0..self.bound.len() as u32).for_each(|slot| self.release(slot));
-        *self = Self { runs: core::mem::take(&mut self.runs), ..Self::default() };
+        self.bound.clear();
+        self.jumps.clear();
+        (self.ended, self.left_one) = (Ok(()), false);
     }
 
     /// Instruction `number` of the region in `slot`, which is about to run.
@@ -104,7 +112,8 @@ mod tests {
     #[test]
     fn interpreted_instructions_are_counted_by_name_beyond_the_end_of_their_region() {
         let mode = Mode { code: CodeSize::B64, stack32: true, flat: true };
-        let mut regions = Regions::default();
+        let mem = GuestMemory::new(1 << 20, 1).expect("1 MiB");
+        let mut regions = Regions::new(&mem, 0);
         let (cpuid_, rdtsc) = (padded(&[0x0f, 0xa2]), padded(&[0x0f, 0x31]));
         regions.bind(7, &[cpuid_, rdtsc], mode, cpuid::MAX.features);
         regions.bind(8, &[cpuid_], mode, cpuid::MAX.features);
