@@ -51,6 +51,8 @@ pub struct Rig {
     pub stops: u64,
     /// What they found.
     pub interpreted: Vec<(u32, u64)>,
+    /// RIP and the budget that they found.
+    pub found: Vec<(u64, i64)>,
     /// Pages without RAM, and pages that cannot be written.
     pub missing: Vec<u64>,
     pub code: Vec<u64>,
@@ -81,8 +83,11 @@ pub fn key(word: Type) -> Key {
 
 impl Rig {
     pub fn new() -> Self {
-        let helpers = Helpers { load, load16, store, store16, place, exec, settle };
-        let parts = Parts { helpers, compile: |_: &Job| MODULE.take(), thread: false };
+        // No region is of this mode: the dispatcher hands on what a region returns.
+        let mode = |_| 0x7777;
+        let helpers = Helpers { load, load16, store, store16, place, exec, settle, mode };
+        let parts =
+            Parts { helpers, compile: |_: &Job| MODULE.take(), thread: false, tier: Tier::Optimizing };
         let (host, lent) =
             Wasmtime::of(parts, GuestMemory::arena_bytes(ARENA_RAM, 1, 0)).expect("wasmtime runs here");
         let memory = GuestMemory::lent(lent, ARENA_RAM, 1, &[]).expect("the arena fits");
@@ -94,6 +99,7 @@ impl Rig {
             ops: Vec::new(),
             stops: 0,
             interpreted: Vec::new(),
+            found: Vec::new(),
             missing: Vec::new(),
             code: Vec::new(),
             slow: 0,
@@ -179,11 +185,13 @@ impl Rig {
     fn find(&self, la: u64, size: u32, write: bool) -> Option<u32> {
         let last = la.checked_add(u64::from(size) - 1)?;
         let bad = |page| self.missing.contains(&page) || write && self.code.contains(&page);
-        (last < PAGES * 4096 && !bad(la >> 12) && !bad(last >> 12)).then_some(self.ram + la as u32)
+        (last < PAGES * 4096 && !bad(la >> 12) && !bad(last >> 12)).then(|| self.ram + la as u32)
     }
 
     fn exec(&mut self, number: u32) -> u32 {
         self.state().settle_flags();
+        let found = (self.state().rip, self.state().budget);
+        self.found.push(found);
         let op = self.ops[number as usize];
         let nth = self.interpreted.len() as u32;
         let mut guest = self.guest(self.word, 0);
