@@ -38,7 +38,20 @@ impl Random {
 
     /// A number that is apt to show mistakes.
     fn value(&mut self) -> u64 {
-        let edge = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 1 << 63, u64::MAX];
+        let edge = [
+            0,
+            1,
+            0x7f,
+            0x80,
+            0xff,
+            0x7fff,
+            0x8000,
+            0x7fff_ffff,
+            0x8000_0000,
+            0xffff_ffff,
+            1 << 63,
+            u64::MAX,
+        ];
         match self.below(3) {
             0 => self.of(&edge),
             1 => self.next() >> self.below(64),
@@ -69,7 +82,11 @@ impl Program {
             p.code.extend([0xe8, 0, 0, 0, 0]);
         }
         // dec ecx, or sub ecx, 1.
-        if r.below(2) == 0 { p.code.extend([0xff, 0xc9]) } else { p.code.extend([0x83, 0xe9, 1]) }
+        if r.below(2) == 0 {
+            p.code.extend([0xff, 0xc9])
+        } else {
+            p.code.extend([0x83, 0xe9, 1])
+        }
         let back = top as i64 - (p.code.len() as i64 + 6);
         p.code.extend([0x0f, 0x85]);
         p.code.extend((back as i32).to_le_bytes());
@@ -207,7 +224,11 @@ impl Program {
                 let op = r.of(&[0xba, 0xbc, 0xbd, 0xc1, 0xb1, 0xa3, 0xab]);
                 self.code.extend([0x0f, op]);
                 let digit = 4 | r.below(4) as u8;
-                self.modrm(r, if op == 0xba { digit } else { reg }, memory && matches!(op, 0xba | 0xb1 | 0xc1));
+                self.modrm(
+                    r,
+                    if op == 0xba { digit } else { reg },
+                    memory && matches!(op, 0xba | 0xb1 | 0xc1),
+                );
                 if op == 0xba {
                     self.code.push(r.next() as u8);
                 }
@@ -242,7 +263,9 @@ fn prepare(mem: &mut GuestMemory, cpu: &mut Cpu, p: &Program, seed: u64) {
     mem.write(Gpa(CODE), &p.code).expect("RAM");
     let data: Vec<u8> = (0..0x3000).map(|_| r.value() as u8).collect();
     mem.write(Gpa(DATA), &data).expect("RAM");
-    for (at, entry) in [(0, TABLES + 0x1000 + 7), (0x1000, TABLES + 0x2000 + 7), (0x2000, 0x87), (0x2008, 0x20_0087)] {
+    for (at, entry) in
+        [(0, TABLES + 0x1000 + 7), (0x1000, TABLES + 0x2000 + 7), (0x2000, 0x87), (0x2008, 0x20_0087)]
+    {
         mem.write(Gpa(TABLES + at), &u64::to_le_bytes(entry)).expect("RAM");
     }
     let st: &mut CpuState = cpu.state_mut(mem);
@@ -301,7 +324,8 @@ impl Pair {
     fn new(tier: Tier) -> Self {
         let mut mem = GuestMemory::new(RAM, 1).expect("memory");
         let cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&MAX));
-        let (host, arena) = Wasmtime::synchronous(tier, GuestMemory::arena_bytes(RAM, 1, 0)).expect("wasmtime");
+        let (host, arena) =
+            Wasmtime::synchronous(tier, GuestMemory::arena_bytes(RAM, 1, 0)).expect("wasmtime");
         let mut lent = GuestMemory::lent(arena, RAM, 1, &[]).expect("memory");
         let mut jit = Cpu::new(&mut lent, 0, CpuConfig::of(&MAX));
         let model = MODELS.iter().position(|m| m.name == MAX.name).expect("a model") as u8;
@@ -326,7 +350,12 @@ impl Pair {
                 return Err(format!("slice {n}: {:?} {:x?}\ninterpreted {:?} {:x?}", o.0, o.1, t.0, t.1));
             }
             if let Some(at) = (0..o.2.len()).find(|i| o.2[*i] != t.2[*i]) {
-                return Err(format!("slice {n}: byte {:#x} is {:x}, not {:x}", CODE + at as u64, o.2[at], t.2[at]));
+                return Err(format!(
+                    "slice {n}: byte {:#x} is {:x}, not {:x}",
+                    CODE + at as u64,
+                    o.2[at],
+                    t.2[at]
+                ));
             }
         }
         if ours.len() == theirs.len() { Ok(()) } else { Err("not as many slices".into()) }

@@ -108,7 +108,8 @@ mod tests {
         let (cpuid_, rdtsc) = (padded(&[0x0f, 0xa2]), padded(&[0x0f, 0x31]));
         regions.bind(7, &[cpuid_, rdtsc], mode, cpuid::MAX.features);
         regions.bind(8, &[cpuid_], mode, cpuid::MAX.features);
-        for (slot, number, there) in [(7, 0, true), (7, 1, true), (8, 0, true), (7, 2, false), (9, 0, false)] {
+        for (slot, number, there) in [(7, 0, true), (7, 1, true), (8, 0, true), (7, 2, false), (9, 0, false)]
+        {
             assert_eq!(regions.op(slot, number).is_some(), there, "{slot} {number}");
         }
         let counted = BTreeMap::from([("cpuid".to_owned(), 2), ("rdtsc".to_owned(), 1)]);
