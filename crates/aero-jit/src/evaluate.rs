@@ -163,7 +163,8 @@ impl<W: World> Run<'_, W> {
             Inst::Set(var, v) => self.guest.set(var, self.bits(v)),
             Inst::Guard(v) if self.bits(v) == 0 => return Err(self.redo()),
             Inst::Exec { op, writes, .. } => self.exec(op, writes)?,
-            Inst::Nop | Inst::Guard(_) => {}
+            Inst::GuardEither(a, b) if self.bits(a) == 0 && self.bits(b) == 0 => return Err(self.redo()),
+            Inst::Nop | Inst::Guard(_) | Inst::GuardEither(..) => {}
             Inst::Flags { .. }
             | Inst::FlagsIf { .. }
             | Inst::Carry(_)

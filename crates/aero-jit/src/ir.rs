@@ -236,6 +236,8 @@ pub enum Inst {
     },
     /// Leaves unless the I32 is not 0.
     Guard(Value),
+    /// Leaves unless one of two I32 is not 0. The first mostly is; what only the second needs is computed only if not.
+    GuardEither(Value, Value),
     /// The interpreter runs this guest instruction, which does not branch: number `op` of the region's list. Leaves after
     /// it if something waits, and if it faults.
     Exec {
@@ -375,7 +377,7 @@ impl Inst {
             | Self::Load { address: v, .. }
             | Self::Place { address: v, .. }
             | Self::Peek { place: v, .. } => used[0] = Some(v),
-            Self::Binary(_, a, b) | Self::Flags { a, b, .. } => {
+            Self::Binary(_, a, b) | Self::Flags { a, b, .. } | Self::GuardEither(a, b) => {
                 used[..2].copy_from_slice(&[Some(a), Some(b)])
             }
             Self::Store { address: a, value: b, .. } | Self::Poke { place: a, value: b, .. } => {
@@ -414,6 +416,7 @@ impl Inst {
             | Self::Place { address: v, .. }
             | Self::Peek { place: v, .. } => *v = to(*v),
             Self::Binary(_, a, b)
+            | Self::GuardEither(a, b)
             | Self::Flags { a, b, .. }
             | Self::Store { address: a, value: b, .. }
             | Self::Poke { place: a, value: b, .. } => (*a, *b) = (to(*a), to(*b)),
@@ -461,7 +464,12 @@ impl Inst {
     pub fn may_leave(&self) -> bool {
         matches!(
             self,
-            Self::Load { .. } | Self::Store { .. } | Self::Place { .. } | Self::Guard(_) | Self::Exec { .. }
+            Self::Load { .. }
+                | Self::Store { .. }
+                | Self::Place { .. }
+                | Self::Guard(_)
+                | Self::GuardEither(..)
+                | Self::Exec { .. }
         )
     }
 }

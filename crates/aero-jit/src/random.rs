@@ -186,7 +186,12 @@ impl Builder<'_> {
             }
             1 if self.random.one_in(2) => {
                 let when = self.value(Type::I32);
-                self.push(Inst::Guard(when));
+                if self.random.one_in(2) {
+                    self.push(Inst::Guard(when));
+                } else {
+                    let otherwise = self.value(Type::I32);
+                    self.push(Inst::GuardEither(when, otherwise));
+                }
             }
             _ => {
                 let ty = self.accessed(size);

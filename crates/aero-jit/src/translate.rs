@@ -43,6 +43,7 @@ pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
         proven: 0,
         checks: Vec::new(),
         numbers_known: [0; 16],
+        recorded: None,
     };
     let mut checks = Vec::with_capacity(blocks.len());
     let mut translated = Vec::with_capacity(blocks.len());
@@ -85,13 +86,15 @@ struct Translator<'a> {
     /// What is known of the numbers in each XMM register: that they are neither NaNs nor denormal. Bit 0 says it of the
     /// lowest as a single, bit 1 of all four, bit 2 of the lower as a double, bit 3 of both.
     numbers_known: [u8; 16],
+    /// Whether the block knows of an inexact result in MXCSR: an I32.
+    recorded: Option<Value>,
 }
 
 impl Translator<'_> {
     fn block(&mut self, straight: &Straight) -> Block {
         self.insts = Vec::new();
         self.done = 0;
-        (self.proven, self.numbers_known) = (0, [0; 16]);
+        (self.proven, self.numbers_known, self.recorded) = (0, [0; 16], None);
         let mut end = None;
         for (at, insn) in &straight.insns {
             self.at = *at;
@@ -150,10 +153,11 @@ impl Translator<'_> {
     fn instruction(&mut self, insn: &Insn) {
         let before = self.insts.len();
         let (proven, checks, numbers) = (self.proven, self.checks.len(), self.numbers_known);
+        let recorded = self.recorded;
         if self.known(insn).is_none() {
             self.insts.truncate(before);
             self.checks.truncate(checks);
-            (self.proven, self.numbers_known) = (proven, numbers);
+            (self.proven, self.numbers_known, self.recorded) = (proven, numbers, recorded);
             self.interpret(insn);
         }
     }
@@ -183,7 +187,7 @@ impl Translator<'_> {
             None => (EVERYTHING, EVERYTHING),
         };
         self.emit(Inst::Exec { op, reads, writes });
-        self.proven = 0;
+        (self.proven, self.recorded) = (0, None);
         (0..16).filter(|n| writes.xmms >> n & 1 != 0).for_each(|n| self.numbers_known[n] = 0);
     }
 }

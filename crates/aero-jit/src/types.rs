@@ -24,6 +24,7 @@ pub fn result(word: Type, inst: &Inst, of: impl Fn(Value) -> Option<Type>) -> Op
         | Inst::Store { .. }
         | Inst::Poke { .. }
         | Inst::Guard(_)
+        | Inst::GuardEither(..)
         | Inst::Exec { .. }
         | Inst::Flags { .. }
         | Inst::FlagsIf { .. }

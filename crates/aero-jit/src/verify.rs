@@ -193,6 +193,7 @@ impl<'a> Check<'a> {
                 self.is(no, self.type_of(yes)?)
             }
             Inst::Vector(shape, of) => self.vector(shape, of),
+            Inst::GuardEither(a, b) => self.is(a, Type::I32).and_then(|()| self.is(b, Type::I32)),
             Inst::Guard(v) | Inst::Carry(v) | Inst::CarryOverflow(v) => self.is(v, Type::I32),
             Inst::Exec { op, .. } => {
                 ensure(usize::from(op) < self.region.interpreted.len(), Wrong::NotInterpreted(op))

@@ -260,6 +260,17 @@ impl<'a> Body<'a> {
                 self.code.put().i32_eqz();
                 self.leave_if();
             }
+            Inst::GuardEither(mostly, otherwise) => {
+                self.value(block, mostly)?;
+                self.code.put().i32_eqz();
+                self.code.if_(BlockType::Empty, Mostly::NotTaken);
+                self.nesting += 1;
+                self.value(block, otherwise)?;
+                self.code.put().i32_eqz();
+                self.leave_if();
+                self.nesting -= 1;
+                self.code.put().end();
+            }
             Inst::Settle => self.settle()?,
             // What the flags pass has put variables in the place of.
             Inst::Flags { .. }

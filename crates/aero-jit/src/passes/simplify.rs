@@ -64,6 +64,7 @@ impl Walk {
             Inst::Select { when, yes, no } => Some(self.out.select(when, yes, no)),
             Inst::Vector(shape, of) => Some(self.out.vector(shape, of)),
             Inst::Guard(when) => self.guard(when),
+            Inst::GuardEither(a, b) => self.guard_either(a, b),
             _ => Some(self.effect(inst)),
         }
     }
@@ -89,6 +90,15 @@ impl Walk {
         };
         let holds = self.out.constant_of(when).is_some_and(|bits| bits != 0);
         (!holds).then(|| self.out.push(Inst::Guard(when)))
+    }
+
+    fn guard_either(&mut self, mostly: Value, otherwise: Value) -> Option<Value> {
+        match (self.out.constant_of(mostly), self.out.constant_of(otherwise)) {
+            (Some(0), _) => self.guard(otherwise),
+            (_, Some(0)) => self.guard(mostly),
+            (Some(_), _) | (_, Some(_)) => None,
+            (None, None) => Some(self.out.push(Inst::GuardEither(mostly, otherwise))),
+        }
     }
 
     /// Instructions with effects, and such that read what is not known here.

@@ -137,6 +137,7 @@ impl<'a> Open<'a> {
             }
             ("set", None, "") => Inst::Set(self.var(words)?, self.value(words)?),
             ("guard", None, "") => Inst::Guard(self.value(words)?),
+            ("guardeither", None, "") => Inst::GuardEither(self.value(words)?, self.value(words)?),
             ("exec", None, "") => self.exec(words)?,
             ("flags", None, "") => self.flags(words)?,
             ("flagsif", None, "") => self.flags_if(words)?,

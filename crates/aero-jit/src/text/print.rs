@@ -66,6 +66,7 @@ fn print_inst(f: &mut Formatter<'_>, word: Type, inst: &Inst, types: &[Option<Ty
         Inst::State { at, size, ty } => write!(f, "state{size}.{ty} [{at:#x}]"),
         Inst::SetState { at, size, value } => write!(f, "setstate{size} [{at:#x}], {value}"),
         Inst::Guard(v) => write!(f, "guard {v}"),
+        Inst::GuardEither(a, b) => write!(f, "guardeither {a}, {b}"),
         Inst::Exec { op, reads, writes } => {
             write!(f, "exec {op} reads({}) writes({})", touched(word, reads), touched(word, writes))
         }

@@ -9,6 +9,7 @@
 
 mod arith;
 mod convert;
+mod exact;
 mod integer;
 mod moves;
 pub(super) mod needs;

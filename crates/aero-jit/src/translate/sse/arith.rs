@@ -3,7 +3,7 @@
 use super::needs::Needs;
 use super::number::{Format, Range, Width};
 use super::{Translator, immediate, register, same};
-use crate::ir::{Binary, Inst, Unary, Value};
+use crate::ir::{Binary, Inst, Type, Unary, Value};
 use crate::simd::{Op1, Op2};
 use Format::{F32, F64};
 use Width::{Packed, Scalar};
@@ -136,11 +136,28 @@ impl Translator<'_> {
         let zero = self.un(Unary::Eqz, unsigned);
         let exact = self.exact_zero(f, kind, a, b, zero);
         self.guard_either(normal, exact);
+        self.guard_exact(|t| t.is_exact(f, kind, (a.vector, x), (b.vector, y), result));
         let merged = self.with_float(f, a.vector, result);
         self.set_xmm(to, merged);
         self.learn(b.reg, f, Scalar);
         self.learn(Some(to), f, Scalar);
         Some(())
+    }
+
+    /// Whether a result is exact, of operands as vectors and as numbers.
+    fn is_exact(&mut self, f: Format, kind: Kind, a: (Value, Value), b: (Value, Value), r: Value) -> Value {
+        match kind {
+            Kind::Add => self.exact_sum(f, a.1, b.1, r),
+            Kind::Sub => self.exact_difference(f, a.1, b.1, r),
+            Kind::Mul => {
+                let (a, b) = (self.unsigned_low(f, a.0), self.unsigned_low(f, b.0));
+                self.exact_product(f, a, b)
+            }
+            Kind::Div => {
+                let of_b = self.unsigned_low(f, b.0);
+                self.exact_quotient(f, a.1, b.1, of_b, r)
+            }
+        }
     }
 
     fn guard_not_denormal_low(&mut self, f: Format, number: Number) {
@@ -199,6 +216,12 @@ impl Translator<'_> {
             }
         }
         self.guard_lanes(f, wrong, 16 / f.bytes());
+        self.guard_exact(|t| match kind {
+            Kind::Add => t.exact_sums(f, a.vector, b.vector, result),
+            Kind::Sub => t.exact_differences(f, a.vector, b.vector, result),
+            Kind::Mul => t.exact_products(f, a.vector, b.vector, result),
+            Kind::Div => t.int(Type::I32, 0),
+        });
     }
 
     /// HADD and HSUB.
@@ -223,7 +246,14 @@ impl Translator<'_> {
         let lanes = 16 / f.bytes();
         let odd = super::pattern(f.bytes(), |n| if n & 1 != 0 { n + lanes } else { n });
         let result = self.shuffle(odd, difference, sum);
-        self.guard_results(f, Kind::Add, a, b, result);
+        // A difference is the sum with what has its sign turned.
+        let even = match f {
+            F32 => Inst::ConstV(1 << 31, 1 << 31),
+            F64 => Inst::ConstV(1 << 63, 0),
+        };
+        let even = self.emit(even);
+        let turned = Number { vector: self.v2(Op2::V128Xor, b.vector, even), ..b };
+        self.guard_results(f, Kind::Add, a, turned, result);
         self.set_xmm(to, result);
         self.learn(Some(to), f, Packed);
         Some(())
@@ -245,6 +275,11 @@ impl Translator<'_> {
         }
         let x = self.float(f, b.vector);
         let root = self.v1(if f == F32 { Op1::F32Sqrt } else { Op1::F64Sqrt }, x);
+        self.guard_exact(|t| {
+            let bits = t.bits_of(f, root);
+            let unsigned = t.unsigned(f, bits);
+            t.exact_quotient(f, x, root, unsigned, root)
+        });
         let merged = self.with_float(f, a.vector, root);
         self.set_xmm(to, merged);
         self.learn(b.reg, f, Scalar);
@@ -265,6 +300,7 @@ impl Translator<'_> {
         };
         self.guard_lanes(f, wrong, 16 / f.bytes());
         let root = self.v1(if f == F32 { Op1::F32x4Sqrt } else { Op1::F64x2Sqrt }, b.vector);
+        self.guard_exact(|t| t.int(Type::I32, 0));
         self.set_xmm(to, root);
         self.learn(b.reg, f, Packed);
         self.learn(Some(to), f, Packed);
@@ -354,6 +390,9 @@ impl Translator<'_> {
         self.guard_operand(f, b.reg, b.vector);
         let x = self.float(f, b.vector);
         let rounded = self.v1(op, x);
+        if imm & 8 == 0 {
+            self.guard_exact(|t| t.v2(if f == F32 { Op2::F32Eq } else { Op2::F64Eq }, rounded, x));
+        }
         let merged = self.with_float(f, a.vector, rounded);
         self.set_xmm(to, merged);
         self.learn(Some(to), f, Scalar);
@@ -370,6 +409,9 @@ impl Translator<'_> {
         };
         self.guard_operands(f, b.reg, b.vector);
         let rounded = self.v1(op, b.vector);
+        if imm & 8 == 0 {
+            self.guard_exact(|t| t.all_equal(f, rounded, b.vector, 16 / f.bytes()));
+        }
         self.set_xmm(to, rounded);
         self.learn(Some(to), f, Packed);
         Some(())
@@ -391,7 +433,7 @@ impl Translator<'_> {
         if of_root {
             x = self.v1(Op1::F64Sqrt, x);
         }
-        let one = self.emit(Inst::Const(crate::ir::Type::F64, 1f64.to_bits()));
+        let one = self.emit(Inst::Const(Type::F64, 1f64.to_bits()));
         let inverse = self.v2(Op2::F64Div, one, x);
         let inverse = self.v1(Op1::F32DemoteF64, inverse);
         let merged = self.with_float(F32, a.vector, inverse);

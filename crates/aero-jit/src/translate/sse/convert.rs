@@ -56,6 +56,9 @@ impl Translator<'_> {
             _ => return None,
         };
         let number = self.v1(op, integer);
+        if f == F32 || size == 8 {
+            self.guard_exact(|t| t.exact_integer(f, super::super::type_of(size), integer));
+        }
         let a = self.xmm(to);
         let merged = self.with_float(f, a, number);
         self.set_xmm(to, merged);
@@ -76,7 +79,8 @@ impl Translator<'_> {
         self.needs(Needs::Native);
         let vector = self.source(insn, 1, f.bytes())?;
         let pick = |single, double| if f == F32 { single } else { double };
-        let mut number = self.float(f, vector);
+        let original = self.float(f, vector);
+        let mut number = original;
         if rounds {
             number = self.v1(pick(Op1::F32Nearest, Op1::F64Nearest), number);
         }
@@ -86,6 +90,7 @@ impl Translator<'_> {
         let less = if f == F32 { Op2::F32Lt } else { Op2::F64Lt };
         let fits = self.v2(less, magnitude, limit);
         self.emit(Inst::Guard(fits));
+        self.guard_exact(|t| t.is_whole(f, number, original, rounds));
         let op = match size {
             8 => pick(Op1::I64TruncSatF32S, Op1::I64TruncSatF64S),
             _ => pick(Op1::I32TruncSatF32S, Op1::I32TruncSatF64S),
@@ -93,6 +98,13 @@ impl Translator<'_> {
         let integer = self.v1(op, number);
         self.write_register(reg, size, false, integer);
         Some(())
+    }
+
+    /// Whether a number is the integer that it becomes: that which it was rounded to, or that which cutting leaves.
+    fn is_whole(&mut self, f: Format, number: Value, original: Value, rounds: bool) -> Value {
+        let cut = if f == F32 { Op1::F32Trunc } else { Op1::F64Trunc };
+        let whole = if rounds { number } else { self.v1(cut, number) };
+        self.v2(if f == F32 { Op2::F32Eq } else { Op2::F64Eq }, whole, original)
     }
 
     /// CVTSS2SD: exact.
@@ -118,6 +130,10 @@ impl Translator<'_> {
         self.guard_zero_or(F64, Range::Single, unsigned);
         let double = self.float(F64, b);
         let single = self.v1(Op1::F32DemoteF64, double);
+        self.guard_exact(|t| {
+            let back = t.v1(Op1::F64PromoteF32, single);
+            t.v2(Op2::F64Eq, back, double)
+        });
         let a = self.xmm(to);
         let merged = self.with_float(F32, a, single);
         self.set_xmm(to, merged);
@@ -145,6 +161,10 @@ impl Translator<'_> {
         let wrong = self.nonzero_outside(F64, Range::Single, unsigned);
         self.guard_lanes(F64, wrong, 2);
         let singles = self.v1(Op1::F32x4DemoteF64x2Zero, b);
+        self.guard_exact(|t| {
+            let back = t.v1(Op1::F64x2PromoteLowF32x4, singles);
+            t.all_equal(F64, back, b, 2)
+        });
         self.set_xmm(to, singles);
         self.learn(Some(to), F32, Packed);
         Some(())
@@ -154,6 +174,9 @@ impl Translator<'_> {
         let to = register(insn, 0)?;
         let b = self.source(insn, 1, size)?;
         let numbers = self.v1(op, b);
+        if f == F32 {
+            self.guard_exact(|t| t.exact_integers(b));
+        }
         self.set_xmm(to, numbers);
         self.learn(Some(to), f, Packed);
         Some(())
@@ -162,15 +185,30 @@ impl Translator<'_> {
     fn to_integers(&mut self, insn: &Insn, f: Format, rounds: bool) -> Option<()> {
         let to = register(insn, 0)?;
         self.needs(Needs::Native);
-        let mut numbers = self.source(insn, 1, 16)?;
+        let original = self.source(insn, 1, 16)?;
+        let mut numbers = original;
         if rounds {
             numbers = self.v1(if f == F32 { Op1::F32x4Nearest } else { Op1::F64x2Nearest }, numbers);
         }
         self.guard_fit(f, numbers);
+        self.guard_exact(|t| {
+            let cut = if f == F32 { Op1::F32x4Trunc } else { Op1::F64x2Trunc };
+            let whole = if rounds { numbers } else { t.v1(cut, numbers) };
+            t.all_equal(f, whole, original, 16 / f.bytes())
+        });
         let op = if f == F32 { Op1::I32x4TruncSatF32x4S } else { Op1::I32x4TruncSatF64x2SZero };
         let integers = self.v1(op, numbers);
         self.set_xmm(to, integers);
         Some(())
+    }
+
+    /// Whether four integers have no more bits than a single's significand.
+    fn exact_integers(&mut self, integers: Value) -> Value {
+        let most = self.everywhere(4, 1 << 24);
+        let moved = self.v2(Op2::I32x4Add, integers, most);
+        let last = self.everywhere(4, (2 << 24) + 1);
+        let fit = self.v2(Op2::I32x4LtU, moved, last);
+        self.v1(Op1::I32x4AllTrue, fit)
     }
 
     /// Leaves unless all lanes are integers of 32 bits, fractions aside.

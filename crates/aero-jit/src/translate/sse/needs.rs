@@ -5,7 +5,7 @@
 //! to them has passed already.
 
 use super::Translator;
-use crate::ir::{Binary, Block, End, Inst, Type, Unary};
+use crate::ir::{Binary, Block, End, Inst, Type, Unary, Value};
 use aero_cpu::state::{CpuState, cr0, cr4};
 use core::mem::offset_of;
 
@@ -15,7 +15,7 @@ use core::mem::offset_of;
 pub enum Needs {
     /// SSE instructions may run (Intel SDM vol. 3, 13.1).
     Sse = 1,
-    /// Rounding is to nearest, and an inexact result is neither news nor an exception (vol. 1, 10.2.3).
+    /// Rounding is to nearest, and an inexact result is no exception (vol. 1, 10.2.3).
     Native = 2,
 }
 
@@ -27,8 +27,9 @@ pub struct Check {
     what: Needs,
 }
 
-/// MXCSR: precision is recorded and masked, and the rounding control.
-const PRECISION: u64 = 1 << 5 | 1 << 12;
+/// MXCSR: an inexact result is recorded; it is masked; and the rounding control.
+const INEXACT: u64 = 1 << 5;
+const MASKED: u64 = 1 << 12;
 const ROUNDING: u64 = 3 << 13;
 
 impl Translator<'_> {
@@ -61,9 +62,25 @@ impl Translator<'_> {
     fn check_mxcsr(&mut self) {
         let at = offset_of!(CpuState, mxcsr) as u32;
         let mxcsr = self.emit(Inst::State { at, size: 4, ty: Type::I32 });
-        let bits = self.bin_int(Binary::And, Type::I32, mxcsr, PRECISION | ROUNDING);
-        let right = self.bin_int(Binary::Eq, Type::I32, bits, PRECISION);
+        let bits = self.bin_int(Binary::And, Type::I32, mxcsr, MASKED | ROUNDING);
+        let right = self.bin_int(Binary::Eq, Type::I32, bits, MASKED);
         self.emit(Inst::Guard(right));
+    }
+
+    /// Leaves if a result is inexact and that is not yet recorded: the interpreter records it. Only then `exact` is asked,
+    /// and may say no if it does not know.
+    pub(super) fn guard_exact(&mut self, exact: impl FnOnce(&mut Self) -> Value) {
+        let recorded = match self.recorded {
+            Some(value) => value,
+            None => {
+                let at = offset_of!(CpuState, mxcsr) as u32;
+                let mxcsr = self.emit(Inst::State { at, size: 4, ty: Type::I32 });
+                self.bin_int(Binary::And, Type::I32, mxcsr, INEXACT)
+            }
+        };
+        self.recorded = Some(recorded);
+        let exact = exact(self);
+        self.guard_either(recorded, exact);
     }
 }
 

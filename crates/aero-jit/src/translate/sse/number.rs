@@ -67,7 +67,7 @@ impl Format {
     }
 
     /// Stored bits of the fraction.
-    fn fraction(self) -> u32 {
+    pub(super) fn fraction(self) -> u32 {
         if self == Self::F32 { 23 } else { 52 }
     }
 
@@ -160,8 +160,7 @@ impl Translator<'_> {
 
     /// Leaves unless one of two truth values holds, of which the first mostly does.
     pub(super) fn guard_either(&mut self, mostly: Value, otherwise: Value) {
-        let fine = self.bin(Binary::Or, mostly, otherwise);
-        self.emit(Inst::Guard(fine));
+        self.emit(Inst::GuardEither(mostly, otherwise));
     }
 
     /// The low value of an operand as a number that is neither NaN nor denormal.
