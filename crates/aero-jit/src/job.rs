@@ -108,12 +108,12 @@ impl Source {
 
     /// Up to `into.len()` code bytes at `offset` from the head, as far as pages are at hand.
     pub fn fetch(&self, offset: i32, into: &mut [u8]) -> usize {
-        let mut at = i64::from(offset) + (self.head & 0xfff) as i64;
+        let first = i64::from(offset) + (self.head & 0xfff) as i64;
         for (n, byte) in into.iter_mut().enumerate() {
+            let at = first + n as i64;
             let page = self.pages.iter().find(|p| i64::from(p.delta) == at >> 12);
             let Some(found) = page.and_then(|p| p.bytes.get((at & 0xfff) as usize)) else { return n };
             *byte = *found;
-            at += 1;
         }
         into.len()
     }

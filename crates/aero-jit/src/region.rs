@@ -4,7 +4,7 @@ use crate::job::{Env, Source, Tier};
 use aero_cpu::bind::bind;
 use aero_cpu::vcpu::Mode;
 use aero_x86::cpuid::MODELS;
-use aero_x86::{DecodeError, Features, Insn, MAX_LEN, Mnemonic, Operand, decode};
+use aero_x86::{Features, Insn, MAX_LEN, Mnemonic, Operand, decode};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Instructions in a region at most, by tier: engines optimise long functions at a cost that grows faster than they do.
@@ -85,10 +85,7 @@ pub fn mode(source: &Source) -> Mode {
 fn instruction(source: &Source, offset: i32, features: Features) -> Option<Insn> {
     let mut bytes = [0; MAX_LEN];
     let have = source.fetch(offset, &mut bytes);
-    match decode(&bytes[..have], source.code(), features) {
-        Ok(insn) => Some(insn),
-        Err(DecodeError::Invalid | DecodeError::Truncated) => None,
-    }
+    decode(&bytes[..have], source.code(), features).ok()
 }
 
 /// What a branch at `offset` may go on to within the region: its target, and what comes after it.

@@ -145,7 +145,7 @@ impl Lower {
         let kind = self.state.kind?;
         let inverse = cc & 1 != 0;
         match (kind.operation(), cc >> 1) {
-            (FlagKind::SUB, 1 | 2 | 3) => {
+            (FlagKind::SUB, 1..=3) => {
                 let s = self.main()?;
                 let op = match (cc >> 1, inverse) {
                     (1, false) => Binary::LtU,

@@ -100,8 +100,8 @@ pub(super) fn two(op: Op2, a: u128, b: u128) -> u128 {
         I32x4MaxS => signed2(4, a, b, i64::max),
         I32x4MinU => lanes2(4, a, b, u64::min),
         I32x4MaxU => lanes2(4, a, b, u64::max),
-        I8x16AvgrU => lanes2(1, a, b, |x, y| (x + y + 1) / 2),
-        I16x8AvgrU => lanes2(2, a, b, |x, y| (x + y + 1) / 2),
+        I8x16AvgrU => lanes2(1, a, b, |x, y| (x + y).div_ceil(2)),
+        I16x8AvgrU => lanes2(2, a, b, |x, y| (x + y).div_ceil(2)),
         _ => wide(op, a, b),
     }
 }

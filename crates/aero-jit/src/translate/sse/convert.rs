@@ -14,30 +14,30 @@ use aero_x86::{Insn, Mnemonic as M, Operand};
 impl Translator<'_> {
     pub(super) fn conversion(&mut self, insn: &Insn) -> Option<()> {
         match insn.mnemonic {
-            M::Cvtsi2ss => self.from_integer(insn, F32),
-            M::Cvtsi2sd => self.from_integer(insn, F64),
-            M::Cvtss2si => self.to_integer(insn, F32, true),
-            M::Cvttss2si => self.to_integer(insn, F32, false),
-            M::Cvtsd2si => self.to_integer(insn, F64, true),
-            M::Cvttsd2si => self.to_integer(insn, F64, false),
+            M::Cvtsi2ss => self.integer_to_float(insn, F32),
+            M::Cvtsi2sd => self.integer_to_float(insn, F64),
+            M::Cvtss2si => self.float_to_integer(insn, F32, true),
+            M::Cvttss2si => self.float_to_integer(insn, F32, false),
+            M::Cvtsd2si => self.float_to_integer(insn, F64, true),
+            M::Cvttsd2si => self.float_to_integer(insn, F64, false),
             M::Cvtss2sd => self.widen_number(insn),
             M::Cvtsd2ss => self.narrow_number(insn),
             M::Cvtps2pd => self.widen_numbers(insn),
             M::Cvtpd2ps => self.narrow_numbers(insn),
             M::Cvtdq2ps => {
                 self.needs(Needs::Native);
-                self.from_integers(insn, F32, 16, Op1::F32x4ConvertI32x4S)
+                self.integers_to_floats(insn, F32, 16, Op1::F32x4ConvertI32x4S)
             }
-            M::Cvtdq2pd => self.from_integers(insn, F64, 8, Op1::F64x2ConvertLowI32x4S),
-            M::Cvtps2dq => self.to_integers(insn, F32, true),
-            M::Cvttps2dq => self.to_integers(insn, F32, false),
-            M::Cvtpd2dq => self.to_integers(insn, F64, true),
-            M::Cvttpd2dq => self.to_integers(insn, F64, false),
+            M::Cvtdq2pd => self.integers_to_floats(insn, F64, 8, Op1::F64x2ConvertLowI32x4S),
+            M::Cvtps2dq => self.floats_to_integers(insn, F32, true),
+            M::Cvttps2dq => self.floats_to_integers(insn, F32, false),
+            M::Cvtpd2dq => self.floats_to_integers(insn, F64, true),
+            M::Cvttpd2dq => self.floats_to_integers(insn, F64, false),
             _ => None,
         }
     }
 
-    fn from_integer(&mut self, insn: &Insn, f: Format) -> Option<()> {
+    fn integer_to_float(&mut self, insn: &Insn, f: Format) -> Option<()> {
         let to = register(insn, 0)?;
         let size = match insn.operands[1] {
             Operand::Gpr { size, .. } => size,
@@ -74,7 +74,7 @@ impl Translator<'_> {
         }
     }
 
-    fn to_integer(&mut self, insn: &Insn, f: Format, rounds: bool) -> Option<()> {
+    fn float_to_integer(&mut self, insn: &Insn, f: Format, rounds: bool) -> Option<()> {
         let Operand::Gpr { reg, size, .. } = insn.operands[0] else { return None };
         self.needs(Needs::Native);
         let vector = self.source(insn, 1, f.bytes())?;
@@ -170,7 +170,7 @@ impl Translator<'_> {
         Some(())
     }
 
-    fn from_integers(&mut self, insn: &Insn, f: Format, size: u8, op: Op1) -> Option<()> {
+    fn integers_to_floats(&mut self, insn: &Insn, f: Format, size: u8, op: Op1) -> Option<()> {
         let to = register(insn, 0)?;
         let b = self.source(insn, 1, size)?;
         let numbers = self.v1(op, b);
@@ -182,7 +182,7 @@ impl Translator<'_> {
         Some(())
     }
 
-    fn to_integers(&mut self, insn: &Insn, f: Format, rounds: bool) -> Option<()> {
+    fn floats_to_integers(&mut self, insn: &Insn, f: Format, rounds: bool) -> Option<()> {
         let to = register(insn, 0)?;
         self.needs(Needs::Native);
         let original = self.source(insn, 1, 16)?;
