@@ -48,7 +48,7 @@ mod tests {
         let blocks = || regions.iter().flat_map(|r| &r.blocks);
         let kinds: HashSet<_> = blocks().flat_map(|b| &b.insts).map(discriminant).collect();
         let ends: HashSet<_> = blocks().map(|b| discriminant(&b.end)).collect();
-        assert_eq!((kinds.len(), ends.len()), (26, 6));
+        assert_eq!((kinds.len(), ends.len()), (27, 6));
     }
 
     #[test]
