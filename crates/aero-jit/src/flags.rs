@@ -4,8 +4,8 @@
 //! An operation whose flags nobody sees before the next one leaves nothing behind; all others leave a kind and two
 //! operands, three variables that cost no computation. Since every side exit sees the flags, that is the usual case.
 //!
-//! Three steps: [`Inst::Condition`] goes first, since it may read variables; then dead descriptions; then the rest becomes
-//! [`Inst::Set`].
+//! Four steps: [`Inst::Settle`] where nothing is known that decides a condition; then [`Inst::Condition`] goes, which may read
+//! variables; then dead descriptions; then the rest becomes [`Inst::Set`].
 //!
 //! CF has variables of its own for INC and DEC, which keep it, and for instructions that change it alone. Their kind is
 //! [`FlagKind::SAME`] as long as CF follows from what the others follow from.
@@ -13,13 +13,17 @@
 mod condition;
 mod live;
 mod lower;
+mod settle;
 
 use crate::ir::{BlockId, End, Inst, Region, Value};
 use aero_cpu::jit::FlagKind;
 
 /// Removes [`Inst::Flags`], [`Inst::FlagsIf`], [`Inst::Carry`], [`Inst::CarryOverflow`] and [`Inst::Condition`].
 pub fn run(region: &mut Region) {
-    let known = states(region);
+    let mut known = states(region);
+    while settle::run(region, &known) {
+        known = states(region);
+    }
     condition::run(region, &known);
     live::run(region);
     let known = states(region);

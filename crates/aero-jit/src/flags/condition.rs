@@ -101,20 +101,11 @@ impl Lower {
         if let Some(value) = self.comparison(cc) {
             return value;
         }
-        let on = match self.composed(cc >> 1) {
-            Some(on) => on,
-            None => {
-                self.settle();
-                self.composed(cc >> 1).unwrap_or_else(|| self.int(Type::I32, 0))
-            }
-        };
+        // Whatever is not decided has been settled before.
+        let on = self.composed(cc >> 1);
+        debug_assert!(on.is_some(), "condition {cc} after {:?}", self.state);
+        let on = on.unwrap_or_else(|| self.int(Type::I32, 0));
         if cc & 1 != 0 { self.not(on) } else { on }
-    }
-
-    fn settle(&mut self) {
-        self.to.emit(Inst::Settle);
-        self.state = State::SETTLED;
-        (self.main, self.carry) = (None, None);
     }
 
     /// What the flags other than CF (and OF) follow from.
