@@ -20,7 +20,7 @@ const ARENA_RAM: u64 = 1 << 20;
 
 /// Free bytes behind the state proper.
 pub const SPARE: u32 = 12 << 10;
-pub const SPARE_BYTES: usize = 256 + 16;
+pub const SPARE_BYTES: usize = 2048;
 const _: () = assert!(size_of::<CpuState>() <= SPARE as usize);
 
 /// A delta that no address of the tests comes near.
