@@ -147,15 +147,23 @@ debug: action=ignore
 struct Running {
     child: Child,
     output: PathBuf,
+    /// When it last did anything.
     since: Instant,
+    /// Processor time it had used then.
+    worked: u64,
+    /// Processor time it had used at its last output.
     busy: u64,
+    /// Bytes of output.
     seen: u64,
 }
 
-/// How long an emulator may be silent before it is taken to hang, by the clock on the wall.
+/// How long an emulator may do nothing before it is taken to hang, by the clock on the wall. To be kept waiting by
+/// other processes is to do nothing too, but not for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same in processor time, in hundredths of a second: cases take milliseconds.
+/// How long it may work in silence, in hundredths of a second of processor time: cases take milliseconds.
 const BUSY: u64 = 40;
+/// The same before the first output.
+const START: u64 = 1000;
 
 /// Processor time that a process has used, in hundredths of a second, where the system tells (proc(5)).
 fn busy(process: u32) -> u64 {
@@ -165,7 +173,7 @@ fn busy(process: u32) -> u64 {
 }
 
 impl Running {
-    /// Waits for its end, or for silence. What it wrote.
+    /// Waits for its end, for silence, or for a second beginning. What it wrote.
     fn output(mut self) -> Result<Vec<u8>> {
         let mut again = false;
         loop {
@@ -179,7 +187,10 @@ impl Running {
                 self.busy = busy;
                 again = begins_again(&fs::read(&self.output)?);
             }
-            if size == 0 {
+            if busy != self.worked {
+                (self.worked, self.since) = (busy, Instant::now());
+            }
+            if size == 0 && busy < START {
                 self.busy = busy;
             }
             if again || self.since.elapsed() > PATIENCE || busy.saturating_sub(self.busy) > BUSY {
@@ -231,7 +242,7 @@ pub fn run_oracle(oracle: Oracle, folder: &Folder, env: Env, cases: &[Case]) -> 
         fs::write(folder.0.join("rom"), &rom.bytes)?;
         fs::write(&output, [])?;
         let child = oracle.start(&folder.0)?;
-        Running { child, output, since: Instant::now(), busy: 0, seen: 0 }.output()
+        Running { child, output, since: Instant::now(), worked: 0, busy: 0, seen: 0 }.output()
     })
 }
 
