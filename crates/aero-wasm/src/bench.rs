@@ -70,10 +70,13 @@ mod tests {
     #[test]
     fn page_declares_what_is_measured() {
         let source = include_str!("../../../web/src/api/bench.ts");
-        let (_, rest) = source.split_once("export interface GuestCpuMeasurement {\n").expect("the declaration");
+        let (_, rest) =
+            source.split_once("export interface GuestCpuMeasurement {\n").expect("the declaration");
         let declared = rest.split_once("\n}").expect("its end").0.lines().map(str::trim);
-        let declared: Vec<_> =
-            declared.filter(|line| !line.starts_with("/**")).filter_map(|line| line.split_once(':')).collect();
+        let declared: Vec<_> = declared
+            .filter(|line| !line.starts_with("/**"))
+            .filter_map(|line| line.split_once(':'))
+            .collect();
         let mut declared: Vec<_> = declared.into_iter().map(|(name, _)| name).collect();
         declared.sort_unstable();
         let mut suite = GuestCpuBench::new(r#"{"seconds":1e-6,"iterations":10}"#, "alu32".to_owned(), None)
