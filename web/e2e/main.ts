@@ -22,6 +22,9 @@ interface PageAero {
   screenText(): Promise<string>;
   serial: { history(): Uint8Array };
   measure(): Promise<{ retired: number }>;
+  bench: {
+    runGuestCpuBench(options: object): Promise<{ variant: string; mips: number; instructions: number }[]>;
+  };
   stats(): { mips: number; retired: number; busy: number; machine: { jit?: JitTally | null } };
 }
 
@@ -214,6 +217,20 @@ async function nothingIsCompiledIfSo(page: Page): Promise<void> {
   check(jit === null, `compiled code has counters: ${JSON.stringify(jit)}`);
 }
 
+/** Programs for the bare machine, without a guest. The page rejects what computes something wrong. */
+async function processorIsMeasured(page: Page): Promise<void> {
+  await page.goto(`${base}/`);
+  for (const jit of ["off", "full"]) {
+    const names = await page.evaluate(async (jit) => {
+      const { aero } = window as unknown as { aero: PageAero };
+      const options = { only: ["alu", "call_ret"], seconds: 0.2, iterations: 20_000, jit };
+      const measured = await aero.bench.runGuestCpuBench(options);
+      return measured.filter(({ mips, instructions }) => mips > 0 && instructions > 0).map(({ variant }) => variant);
+    }, jit);
+    check(names.join() === "alu32,alu64,call_ret32,call_ret64", `with jit=${jit}: ${names.join()}`);
+  }
+}
+
 /** iOS does not reserve 4 GiB of addresses; the worker here is made to behave like it. */
 async function refusedMemoryIsAskedForInSmaller(page: Page): Promise<void> {
   const refusal = `{
@@ -280,6 +297,7 @@ const tests: Test[] = [
   { name: "repeatable run compiles where it runs", skip: noServer, run: hotCodeIsCompiledInTheMachinesWorker },
   { name: "machine compiles for itself when the worker does not start", skip: noServer, run: lostTranslatorIsReplaced },
   { name: "nothing is compiled if the page says so", skip: noServer, run: nothingIsCompiledIfSo },
+  { name: "processor is measured without a guest", skip: noServer, run: processorIsMeasured },
   { name: "machine pauses and continues", skip: noServer, run: pausesAndContinues },
   { name: "icount run's serial bytes are recorded", skip: noServer ?? parity, run: icountRunIsRecorded },
 ];

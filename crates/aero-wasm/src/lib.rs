@@ -11,12 +11,14 @@
 //! Time is the worker's `performance.now()`. A panic stops the module for good; its message is kept for
 //! [`take_panic`], so that the page can show it in words.
 
+mod bench;
 #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "only a browser has an engine to lend"))]
 mod code;
 mod host;
 mod machine;
 mod slice;
 
+pub use bench::{GuestCpuBench, guest_cpu_payloads};
 pub use code::{Arrival, Engine, Translated, function_table, translate, try_code};
 pub use host::{install, take_panic};
 pub use machine::{Machine, SliceStatus};

@@ -11,6 +11,7 @@ import { AeroError, asAeroError } from "../runtime/errors";
 import { requireFeatures } from "../runtime/features";
 import type { FromWorker, State, Stats } from "../runtime/protocol";
 import { Tail } from "../runtime/tail";
+import { bench } from "./bench";
 import { Emitter } from "./emitter";
 import { Link } from "./link";
 import { load } from "./load";
@@ -19,6 +20,7 @@ import { type AeroOptions, machineConfig } from "./options";
 export { AeroError } from "../runtime/errors";
 export type { Progress } from "../runtime/progress";
 export type { State, Stats } from "../runtime/protocol";
+export { bench, type GuestCpuMeasurement, type GuestCpuOptions } from "./bench";
 export type { AeroOptions, Source } from "./options";
 
 /** What an `Aero` tells its listeners. */
@@ -95,6 +97,9 @@ export class Aero {
     this.#end();
     this.#setState("stopped");
   }
+
+  /** Measurements of the machine, apart from this one. */
+  readonly bench = bench;
 
   readonly keyboard = {
     /** Types text on the guest's keyboard (US layout). */

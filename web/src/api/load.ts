@@ -13,7 +13,7 @@ export interface Payload {
 let compiled: Promise<WebAssembly.Module> | undefined;
 
 /** The emulator's module: fetched and compiled once for the page. */
-function module(onBytes: OnBytes): Promise<WebAssembly.Module> {
+export function emulatorModule(onBytes: OnBytes = () => undefined): Promise<WebAssembly.Module> {
   compiled ??= compile(moduleUrl, onBytes).catch((error: unknown) => {
     compiled = undefined;
     throw error;
@@ -36,7 +36,7 @@ export async function load(options: AeroOptions): Promise<Payload> {
       tally.set(name, loaded, total);
   try {
     const [compiledModule, kernel, initrd] = await Promise.all([
-      module(part("emulator")),
+      emulatorModule(part("emulator")),
       fetchSource("kernel", options.kernel, part("kernel")),
       options.initrd && fetchSource("initrd", options.initrd, part("initrd")),
     ]);

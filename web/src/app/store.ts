@@ -1,6 +1,6 @@
 /** What the page shows, and what its buttons do. */
 import { computed, signal } from "@preact/signals";
-import { Aero, type AeroOptions, type Progress, type Source, type State, type Stats } from "../api";
+import { Aero, bench, type AeroOptions, type Progress, type Source, type State, type Stats } from "../api";
 import { type AeroError, asAeroError } from "../runtime/errors";
 import { missing, environment } from "../runtime/features";
 import { fetchGuest } from "./guest";
@@ -19,8 +19,8 @@ export interface Choice {
 
 declare global {
   interface Window {
-    /** The machine in this page. */
-    aero?: Aero;
+    /** The machine in this page; before there is one, measurements only. */
+    aero?: Aero | Pick<Aero, "bench">;
   }
 }
 
@@ -47,6 +47,7 @@ let screen: HTMLElement | undefined;
 /** Takes the settings from the link, and starts if it says so. */
 export function begin(element: HTMLElement): void {
   screen = element;
+  window.aero ??= { bench };
   try {
     const lacking = missing(environment());
     if (lacking[0] !== undefined) throw lacking[0];

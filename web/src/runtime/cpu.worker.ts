@@ -1,14 +1,14 @@
 /** The worker that owns the machine. */
-import init, { function_table, install, Machine, take_panic } from "../pkg/aero_wasm.js";
-import { CodeEngine, environmentOf } from "./engine";
+import init, { install, Machine, take_panic } from "../pkg/aero_wasm.js";
+import { makeEngine } from "./compiling";
+import type { CodeEngine } from "./engine";
 import { AeroError, asAeroError, buildError } from "./errors";
-import { hasTailCalls } from "./features";
 import { withMemory } from "./memory";
-import type { Answers, FromWorker, MachineConfig, Question, ToWorker } from "./protocol";
+import type { Answers, FromWorker, Question, ToWorker } from "./protocol";
 import { Runner, type Surroundings } from "./runner";
 import { Screen } from "./screen";
 import { Sleeper } from "./sleeper";
-import { Translator } from "./translator";
+import { channelTurns } from "./turns";
 
 /** The part of the dedicated worker's scope that is used here; the page's library types do not have it. */
 interface WorkerScope {
@@ -40,21 +40,6 @@ function explain(error: unknown): AeroError {
   return asAeroError(error);
 }
 
-/** Turns by message: a timer would cost 4 ms a turn. */
-function channelTurns(): (turn: () => void) => void {
-  const { port1, port2 } = new MessageChannel();
-  let next: (() => void) | undefined;
-  port1.onmessage = () => {
-    const turn = next;
-    next = undefined;
-    turn?.();
-  };
-  return (turn) => {
-    next = turn;
-    port2.postMessage(undefined);
-  };
-}
-
 class CpuWorker {
   private constructor(
     private readonly machine: Machine,
@@ -68,7 +53,7 @@ class CpuWorker {
     );
     install();
     const { memory } = exports;
-    const machine = makeMachine(order, makeEngine(order, exports, memory));
+    const machine = makeMachine(order, makeEngine(order.config, order.module, exports));
     const screen = new Screen(order.canvas, memory, (width, height) => post({ kind: "screen", width, height }));
     const runner = new Runner(machine, surroundings(memory, () => screen.draw(machine)));
     post({ kind: "built", memory });
@@ -118,25 +103,6 @@ class CpuWorker {
         return this.runner.stats();
     }
   }
-}
-
-/** What runs compiled code, unless nothing is to be compiled. */
-function makeEngine(order: BuildOrder, exports: object, memory: WebAssembly.Memory): CodeEngine | undefined {
-  if (order.config.jit?.tier === "off") return undefined;
-  const tailCalls = hasTailCalls();
-  const table = function_table() as WebAssembly.Table;
-  const translator = compilesAside(order.config) ? makeTranslator(order.module, tailCalls) : undefined;
-  return new CodeEngine(table, environmentOf(exports, memory, table), tailCalls, translator);
-}
-
-/** A run that is to be repeatable, or that is to interpret nothing, waits for what it has compiled. */
-function compilesAside(config: MachineConfig): boolean {
-  return config.clock.kind !== "icount" && config.jit?.threshold !== 1;
-}
-
-function makeTranslator(module: WebAssembly.Module, tailCalls: boolean): Translator {
-  const worker = new Worker(new URL("./jit.worker.ts", import.meta.url), { type: "module", name: "jit" });
-  return new Translator(worker, module, tailCalls, (line) => console.warn(line));
 }
 
 function makeMachine(order: BuildOrder, engine: CodeEngine | undefined): Machine {
