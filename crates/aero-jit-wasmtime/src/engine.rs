@@ -26,7 +26,9 @@ pub fn engine(tier: Tier) -> wasmtime::Result<Engine> {
     config.wasm_simd(true).wasm_bulk_memory(true).wasm_multi_value(true).wasm_tail_call(true);
     config.wasm_branch_hinting(true);
     // Accesses past the memory's end are caught by the pages there instead of being looked for.
-    config.signals_based_traps(true);
+    // Tables lie at constant offsets of up to 4 GiB from an index of 0: with less behind the memory each such access
+    // would be looked at after all.
+    config.signals_based_traps(true).memory_reservation(4 << 30).memory_guard_size(4 << 30);
     config.max_wasm_stack(STACK);
     // Entries of the function table are written when a module is instantiated, so that calls need not look.
     config.table_lazy_init(false);
