@@ -79,6 +79,16 @@ impl Vcpu<'_> {
         slots.iter().for_each(|slot| self.regions.release(*slot));
     }
 
+    /// The region at RIP by the jump table, unless something waits or the budget is used up: what a host without a
+    /// dispatcher in compiled code (the browser's) goes on with when a region returns.
+    #[inline]
+    pub fn next_region(&self) -> Option<u32> {
+        if self.attention || self.st.budget <= 0 {
+            return None;
+        }
+        self.regions.jumps.lookup(self.st.rip, self.mode_key)
+    }
+
     /// Forgets where regions are, and names those that were in use.
     pub fn unlink_all(&mut self, in_use: impl FnMut(u32)) {
         self.regions.jumps.slots().for_each(in_use);
