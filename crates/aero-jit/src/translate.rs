@@ -23,6 +23,7 @@ use aero_cpu::state::{CpuState, Segment, seg};
 use aero_x86::{Insn, Mnemonic, Operand, slot};
 use core::mem::offset_of;
 use rustc_hash::FxHashMap;
+use sse::flow::{self, Plan, Summary};
 
 /// The region of a source and its straight runs; `None` if its head cannot be compiled.
 pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
@@ -30,10 +31,9 @@ pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
     if blocks.is_empty() {
         return None;
     }
-    let numbers = blocks.iter().enumerate().map(|(n, b)| (b.offset, BlockId(n as u32))).collect();
     let mut t = Translator {
         long: source.key.long,
-        numbers,
+        numbers: FxHashMap::default(),
         insts: Vec::new(),
         interpreted: Vec::new(),
         extra: Vec::new(),
@@ -44,18 +44,27 @@ pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
         checks: Vec::new(),
         numbers_known: [0; 16],
         recorded: None,
+        summary: Summary::default(),
+        ahead: 0,
     };
-    let mut checks = Vec::with_capacity(blocks.len());
-    let mut translated = Vec::with_capacity(blocks.len());
-    for straight in &blocks {
-        translated.push(t.block(straight));
-        checks.push(core::mem::take(&mut t.checks));
+    let mut pass = t.pass(&blocks, None);
+    if let Some(plan) = flow::plan(&pass.blocks, &pass.summaries) {
+        pass = t.pass(&blocks, Some(&plan));
     }
     // Blocks that leave were numbered after all others.
-    translated.append(&mut t.extra);
-    sse::needs::drop_repeated(&mut translated, &checks);
+    pass.blocks.append(&mut t.extra);
+    sse::needs::drop_repeated(&mut pass.blocks, &pass.checks);
     let word = if t.long { Type::I64 } else { Type::I32 };
-    Some((Region { word, blocks: translated, interpreted: t.interpreted }, blocks))
+    Some((Region { word, blocks: pass.blocks, interpreted: t.interpreted }, blocks))
+}
+
+/// All blocks, translated once.
+struct Pass {
+    blocks: Vec<Block>,
+    /// Of each block.
+    checks: Vec<Vec<sse::needs::Check>>,
+    /// Of each block.
+    summaries: Vec<Summary>,
 }
 
 /// Where an instruction's result goes.
@@ -88,13 +97,44 @@ struct Translator<'a> {
     numbers_known: [u8; 16],
     /// Whether the block knows of an inexact result in MXCSR: an I32.
     recorded: Option<Value>,
+    /// What the block does to [`Self::numbers_known`].
+    summary: Summary,
+    /// Blocks before that of the head: 1 or none.
+    ahead: u32,
 }
 
 impl Translator<'_> {
-    fn block(&mut self, straight: &Straight) -> Block {
+    /// Translates all blocks, with what is known of numbers between them.
+    fn pass(&mut self, straights: &[Straight], plan: Option<&Plan>) -> Pass {
+        let ahead = plan.and_then(|p| p.ahead.as_ref());
+        self.ahead = ahead.is_some().into();
+        let numbered = straights.iter().zip(self.ahead..);
+        self.numbers = numbered.map(|(b, n)| (b.offset, BlockId(n))).collect();
+        self.interpreted.clear();
+        self.extra.clear();
+        let mut pass = Pass { blocks: Vec::new(), checks: Vec::new(), summaries: Vec::new() };
+        if let Some(asks) = ahead {
+            let (block, checks) = self.ahead(asks);
+            pass.blocks.push(block);
+            pass.checks.push(checks);
+        }
+        for (n, straight) in straights.iter().enumerate() {
+            pass.blocks.push(self.block(straight, plan.map_or([0; 16], |p| p.known[n])));
+            pass.checks.push(core::mem::take(&mut self.checks));
+            pass.summaries.push(Summary { known: self.numbers_known, ..self.summary });
+        }
+        pass
+    }
+
+    fn begin(&mut self, known: flow::Known) {
         self.insts = Vec::new();
         self.done = 0;
-        (self.proven, self.numbers_known, self.recorded) = (0, [0; 16], None);
+        (self.proven, self.numbers_known, self.recorded) = (0, known, None);
+        self.summary = Summary::default();
+    }
+
+    fn block(&mut self, straight: &Straight, known: flow::Known) -> Block {
+        self.begin(known);
         let mut end = None;
         for (at, insn) in &straight.insns {
             self.at = *at;
@@ -138,7 +178,7 @@ impl Translator<'_> {
         if let Some(block) = self.numbers.get(&at) {
             return *block;
         }
-        let block = BlockId((self.numbers.len()) as u32);
+        let block = BlockId(self.ahead + self.numbers.len() as u32);
         self.numbers.insert(at, block);
         self.extra.push(Block {
             offset: at,
@@ -153,11 +193,12 @@ impl Translator<'_> {
     fn instruction(&mut self, insn: &Insn) {
         let before = self.insts.len();
         let (proven, checks, numbers) = (self.proven, self.checks.len(), self.numbers_known);
-        let recorded = self.recorded;
+        let (recorded, summary) = (self.recorded, self.summary);
         if self.known(insn).is_none() {
             self.insts.truncate(before);
             self.checks.truncate(checks);
             (self.proven, self.numbers_known, self.recorded) = (proven, numbers, recorded);
+            self.summary = summary;
             self.interpret(insn);
         }
     }
@@ -189,6 +230,7 @@ impl Translator<'_> {
         self.emit(Inst::Exec { op, reads, writes });
         (self.proven, self.recorded) = (0, None);
         (0..16).filter(|n| writes.xmms >> n & 1 != 0).for_each(|n| self.numbers_known[n] = 0);
+        self.summary.written |= writes.xmms;
     }
 }
 

@@ -10,6 +10,7 @@
 mod arith;
 mod convert;
 mod exact;
+pub(super) mod flow;
 mod integer;
 mod moves;
 pub(super) mod needs;
@@ -91,6 +92,7 @@ impl Translator<'_> {
     fn set_xmm(&mut self, n: u8, value: Value) {
         self.emit(Inst::Set(Var::Xmm(n), value));
         self.numbers_known[usize::from(n)] = 0;
+        self.summary.written |= 1 << n;
     }
 
     /// The address of the memory operand of an instruction that wants it aligned to 16 bytes.

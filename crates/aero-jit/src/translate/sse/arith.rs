@@ -164,6 +164,7 @@ impl Translator<'_> {
         if !self.is_known(number.reg, f, Scalar) {
             let unsigned = self.unsigned_low(f, number.vector);
             self.guard_not_denormal(f, unsigned);
+            self.want(number.reg, f.known(Scalar));
         }
     }
 
@@ -213,6 +214,7 @@ impl Translator<'_> {
             if !self.is_known(number.reg, f, Packed) {
                 let denormal = self.denormal_lanes(f, unsigned);
                 wrong = self.v2(Op2::V128Or, wrong, denormal);
+                self.want(number.reg, f.known(Packed));
             }
         }
         self.guard_lanes(f, wrong, 16 / f.bytes());

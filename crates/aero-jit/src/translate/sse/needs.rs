@@ -44,6 +44,7 @@ impl Translator<'_> {
             Needs::Native => self.check_mxcsr(),
         }
         self.proven |= what as u8;
+        self.summary.needs |= what as u8;
         self.checks.push(Check { at, len: self.insts.len() - at, what });
     }
 

@@ -77,7 +77,7 @@ impl Format {
     }
 
     /// The bits of [`Translator::numbers_known`] that a check of this width sets.
-    fn known(self, width: Width) -> u8 {
+    pub(super) fn known(self, width: Width) -> u8 {
         let bits = if width == Width::Packed { 3 } else { 1 };
         if self == Self::F32 { bits } else { bits << 2 }
     }
@@ -133,29 +133,37 @@ impl Translator<'_> {
         self.bin_int(Binary::Shl, f.bits(), bits, 1)
     }
 
-    /// Whether the exponent is in a range.
+    /// The exponent field.
+    fn exponent(&mut self, f: Format, unsigned: Value) -> Value {
+        self.bin_int(Binary::ShrU, f.bits(), unsigned, u64::from(f.fraction()) + 1)
+    }
+
+    /// Whether the exponent is in a range. An operand's infinity is not.
     pub(super) fn is_within(&mut self, f: Format, range: Range, unsigned: Value) -> Value {
         let (first, count) = f.exponents(range);
-        let shift = f.fraction() + 1;
-        let less = self.bin_int(Binary::Sub, f.bits(), unsigned, first << shift);
-        // Infinity alone is an operand of its exponent.
-        let op = if range == Range::Operand { Binary::LeU } else { Binary::LtU };
-        self.bin_int(op, f.bits(), less, count << shift)
+        let exponent = self.exponent(f, unsigned);
+        let less = self.bin_int(Binary::Sub, f.bits(), exponent, first);
+        self.bin_int(Binary::LtU, f.bits(), less, count)
     }
 
     /// Leaves if a number is denormal. NaNs and infinities pass: the result shows them.
     pub(super) fn guard_not_denormal(&mut self, f: Format, unsigned: Value) {
-        let least = 1u64 << (f.fraction() + 1);
-        let less = self.bin_int(Binary::Sub, f.bits(), unsigned, 1);
-        let fine = self.bin_int(Binary::GeU, f.bits(), less, least - 1);
-        self.emit(Inst::Guard(fine));
+        let exponent = self.exponent(f, unsigned);
+        let normal = self.bin_int(Binary::Ne, f.bits(), exponent, 0);
+        let zero = self.un(Unary::Eqz, unsigned);
+        self.guard_either(normal, zero);
     }
 
-    /// Leaves unless a number is zero or within the range.
+    /// Leaves unless a number is zero or within the range, or an operand that is infinite.
     pub(super) fn guard_zero_or(&mut self, f: Format, range: Range, unsigned: Value) {
         let fine = self.is_within(f, range, unsigned);
-        let zero = self.un(Unary::Eqz, unsigned);
-        self.guard_either(fine, zero);
+        let mut other = self.un(Unary::Eqz, unsigned);
+        if range == Range::Operand {
+            let (_, infinity) = f.normal_and_infinity();
+            let infinite = self.bin_int(Binary::Eq, f.bits(), unsigned, infinity << 1);
+            other = self.bin(Binary::Or, other, infinite);
+        }
+        self.guard_either(fine, other);
     }
 
     /// Leaves unless one of two truth values holds, of which the first mostly does.
@@ -168,6 +176,7 @@ impl Translator<'_> {
         if !self.is_known(reg, f, Width::Scalar) {
             let unsigned = self.unsigned_low(f, vector);
             self.guard_zero_or(f, Range::Operand, unsigned);
+            self.want(reg, f.known(Width::Scalar));
             self.learn(reg, f, Width::Scalar);
         }
     }
@@ -240,6 +249,7 @@ impl Translator<'_> {
             let unsigned = self.unsigned_lanes(f, vector);
             let wrong = self.nonzero_outside(f, Range::Operand, unsigned);
             self.guard_lanes(f, wrong, 16 / f.bytes());
+            self.want(reg, f.known(Width::Packed));
             self.learn(reg, f, Width::Packed);
         }
     }
