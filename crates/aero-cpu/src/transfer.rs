@@ -132,12 +132,15 @@ impl Vcpu<'_> {
         if allowed { Ok(()) } else { Err(self.gp(code(d.selector))) }
     }
 
-    /// A gate or TSS must be reachable from here, of a kind that far transfers know, and present.
+    /// A gate or TSS must be reachable from here, of a kind that far transfers know, and present. A TSS is never in the
+    /// local table (Intel SDM vol. 3, 8.2.2).
     fn check_gate(&mut self, d: &Descriptor) -> Result<(), Stop> {
+        let local = d.selector & 4 != 0;
         let known = match d.system_type() {
             _ if d.is_code_or_data() => false,
             kind::CALL_GATE32 => true,
-            kind::CALL_GATE16 | kind::TASK_GATE | kind::TSS16 | kind::TSS32 => !self.st.long_mode(),
+            kind::CALL_GATE16 | kind::TASK_GATE => !self.st.long_mode(),
+            kind::TSS16 | kind::TSS32 => !self.st.long_mode() && !local,
             _ => false,
         };
         if !known || d.dpl() < self.st.cpl.max(rpl(d.selector)) {

@@ -56,6 +56,17 @@ fn jump_to_a_tss_saves_one_task_and_loads_the_other() {
 }
 
 #[test]
+fn tss_in_the_local_table_is_a_protection_fault_even_if_absent() {
+    for (opcode, access) in [(0xea, 0x89), (0xea, 0x09), (0x9a, 0x01)] {
+        let mut g = guest(Mode::Protected32);
+        let raw = g.descriptor_of(LDTR);
+        g.st().ldtr = segment(LDTR, raw);
+        g.write64(LDT + 8, descriptor(TSS2, 0x67, access, 0));
+        g.faults(&far(opcode, 0x0c), 0, 13, Some(0x0c));
+    }
+}
+
+#[test]
 fn call_nests_and_iret_returns() {
     for mode in [Mode::Protected32, Mode::Paged32] {
         let mut g = guest(mode);
