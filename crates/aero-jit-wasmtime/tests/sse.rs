@@ -135,7 +135,7 @@ fn prepare(mem: &mut GuestMemory, cpu: &mut Cpu, code: &[u8], long: bool, seed: 
     for n in 0..8 {
         st.xmm[n] = [r.word(), r.word()];
     }
-    st.mxcsr = [0x1fa0, 0x1f80, 0x1fa0, 0x9fe0 | r.below(4) as u32 * 0x2000][r.below(4) as usize];
+    st.mxcsr = [0x1fa0, 0x1f80, 0x1fa0, 0x9fe0 | (r.below(4) as u32) << 13][r.below(4) as usize];
     st.rip = CODE;
     // A fault is a triple fault: there is no table of handlers.
     st.idtr.limit = 0;
