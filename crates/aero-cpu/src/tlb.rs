@@ -124,9 +124,13 @@ impl Tlb {
         }
         let (read, write) = kinds(user);
         let (i, delta) = (index(la), la.wrapping_sub(host.into()));
+        // A page that is written to while it holds code comes here at each write; it is in the list already.
+        let listed = self.get(read, i) == delta;
         self.set(read, i, delta);
         self.set(write, i, if writable { delta } else { self.empty(i) });
-        self.filled.push(la | if user { USER } else { 0 } | if page.global { GLOBAL } else { 0 });
+        if !listed {
+            self.filled.push(la | if user { USER } else { 0 } | if page.global { GLOBAL } else { 0 });
+        }
         self.note_size(la, page.size);
     }
 

@@ -12,6 +12,7 @@
 use crate::arena::{Arena, ArenaPtr, Layout};
 use crate::{Gpa, PAGE_SIZE};
 use core::ops::Range;
+use rustc_hash::FxHashSet;
 
 /// RAM below 4 GiB ends here at most; above lie the PCI window and the interrupt controllers.
 pub const LOW_RAM_END: u64 = 0xC000_0000;
@@ -115,6 +116,8 @@ pub struct GuestMemory {
     gate: u64,
     map_version: u32,
     modified_code: Vec<u32>,
+    /// Pages whose code was overwritten and that none has been decoded from since.
+    overwritten: FxHashSet<u32>,
 }
 
 impl GuestMemory {
@@ -170,6 +173,7 @@ impl GuestMemory {
             gate: u64::MAX,
             map_version: 0,
             modified_code: Vec::new(),
+            overwritten: FxHashSet::default(),
         };
         memory.set_banks(VGA_WINDOW.end..BANKED.end, Bank::RAM);
         memory
@@ -353,6 +357,7 @@ impl GuestMemory {
     /// Sets the granules of `page` that hold decoded code. The caller withholds write TLB entries of a page whose
     /// map is not zero.
     pub fn set_code_map(&mut self, page: u32, granules: u64) {
+        self.overwritten.remove(&page);
         // SAFETY: as in `code_map`.
         unsafe { self.arena.base.write(u64::from(self.layout.code_map) + u64::from(page) * 8, granules) }
     }
@@ -373,12 +378,16 @@ impl GuestMemory {
         }
     }
 
+    /// Code was overwritten. The page keeps its map until it is written to again: where it changes and runs in turn,
+    /// nobody has to find out each time who may write to it.
     #[cold]
     fn bump_version(&mut self, page: u32) {
         let version = self.page_version(page).wrapping_add(1);
         // SAFETY: there is a version for every page.
         unsafe { self.arena.base.write(u64::from(self.layout.page_versions) + u64::from(page) * 4, version) }
-        self.set_code_map(page, 0);
+        if !self.overwritten.insert(page) {
+            self.set_code_map(page, 0);
+        }
         self.modified_code.push(page);
     }
 
@@ -457,7 +466,13 @@ mod tests {
         m.write(Gpa(0x3000), &[0; 0x40]).expect("RAM");
         assert!(!m.code_was_modified());
         m.write(Gpa(0x307f), &[0]).expect("RAM");
-        assert_eq!((m.take_modified_code(), m.page_version(3), m.code_map(3)), (vec![3], 1, 0));
+        assert_eq!(
+            (m.take_modified_code(), m.page_version(3), m.code_map(3)),
+            (vec![3], 1, granules(0x40, 0x40))
+        );
+        // Nobody has decoded anything since: it is data now.
+        m.note_write(m.offset_of(Gpa(0x3040)).expect("RAM"), 1);
+        assert_eq!((m.take_modified_code(), m.page_version(3), m.code_map(3)), (vec![3], 2, 0));
     }
 
     #[test]
