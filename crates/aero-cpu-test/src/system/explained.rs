@@ -286,7 +286,7 @@ const fn null_stack(oracle: Oracle, reason: &'static str) -> Whole {
             let rpl = s.number(" to ").map(|code| code & 3);
             let stack = s.last_number(" stack ");
             s.only_aero_protects()
-                && matches!(rpl, Some(1 | 2))
+                && matches!(rpl, Some(0..=2))
                 && stack.is_some_and(|ss| ss < 4)
                 && stack != rpl
         },
