@@ -273,7 +273,11 @@ fn campaign(long: bool, count: u64) {
         assert_eq!(ours.len(), theirs.len(), "program {n}: {text}");
     }
     let tally = jit.translator().map(aero_cpu::jit::Translator::tally);
-    assert!(tally.is_some_and(|t| t.installed > count / 2 && t.instructions > 20 * count), "{tally:?}");
+    // Most instructions run compiled: operands are special now and then, and control words now and then not to nearest.
+    let enough = |t: aero_cpu::jit::Tally| {
+        t.installed > count / 2 && t.instructions > 20 * count && t.redone < t.instructions / 2
+    };
+    assert!(tally.is_some_and(enough), "{tally:?}");
 }
 
 /// How many programs: `AERO_PROGRAMS` for a longer look.

@@ -82,7 +82,7 @@ impl Translator<'_> {
     }
 
     /// An operation with an operand in memory that `prepare` makes of `size` bytes.
-    fn from_memory(
+    fn on_memory(
         &mut self,
         insn: &Insn,
         op: X87,
@@ -99,7 +99,7 @@ impl Translator<'_> {
     }
 
     /// An integer of `size` bytes with its sign in 64 bits.
-    fn to_i64(&mut self, size: u8, value: Value) -> Value {
+    fn wide_integer(&mut self, size: u8, value: Value) -> Value {
         if size == 8 {
             return value;
         }
@@ -116,10 +116,10 @@ impl Translator<'_> {
         match (insn.mnemonic, memory, insn.mem.size) {
             (M::Fld, true, size @ (4 | 8)) => {
                 let op = if size == 4 { X87::PushSingle } else { X87::PushDouble };
-                self.from_memory(insn, op, 0, |t, v| t.wide_bits(size, v))?;
+                self.on_memory(insn, op, 0, |t, v| t.wide_bits(size, v))?;
             }
             (M::Fild, true, size @ (2 | 4 | 8)) => {
-                self.from_memory(insn, X87::PushInteger, 0, |t, v| t.to_i64(size, v))?;
+                self.on_memory(insn, X87::PushInteger, 0, |t, v| t.wide_integer(size, v))?;
             }
             (M::Fld, false, _) => {
                 let register = if insn.count == 1 { stack(insn, 0)? } else { stack(insn, 1)? };
@@ -193,7 +193,7 @@ impl Translator<'_> {
             matches!(insn.mnemonic, M::Fiadd | M::Fimul | M::Fisub | M::Fisubr | M::Fidiv | M::Fidivr);
         match (insn.operands[0], integer, size) {
             (Operand::Mem, true, 2 | 4) => {
-                self.from_memory(insn, X87::Arith(arith, Source::Double), 0, |t, v| {
+                self.on_memory(insn, X87::Arith(arith, Source::Double), 0, |t, v| {
                     let signed = t.signed(size, v);
                     let double = t.un(Unary::Wasm(Op1::F64ConvertI32S), signed);
                     t.un(Unary::Wasm(Op1::I64ReinterpretF64), double)
@@ -201,7 +201,7 @@ impl Translator<'_> {
             }
             (Operand::Mem, false, 4 | 8) => {
                 let source = if size == 4 { Source::Single } else { Source::Double };
-                self.from_memory(insn, X87::Arith(arith, source), 0, |t, v| t.wide_bits(size, v))
+                self.on_memory(insn, X87::Arith(arith, source), 0, |t, v| t.wide_bits(size, v))
             }
             (Operand::St(_), false, _) => {
                 let (dst, src) = (stack(insn, 0)?, stack(insn, 1).filter(|_| insn.count > 1)?);
@@ -235,9 +235,9 @@ impl Translator<'_> {
                 Some(())
             }
             (_, Operand::Mem, 4) => {
-                self.from_memory(insn, X87::Compare(Source::Single), pops, |t, v| t.wide_bits(4, v))
+                self.on_memory(insn, X87::Compare(Source::Single), pops, |t, v| t.wide_bits(4, v))
             }
-            (_, Operand::Mem, 8) => self.from_memory(insn, X87::Compare(Source::Double), pops, |_, v| v),
+            (_, Operand::Mem, 8) => self.on_memory(insn, X87::Compare(Source::Double), pops, |_, v| v),
             (_, Operand::Mem, _) => None,
             _ => {
                 self.on_stack(insn, X87::Compare(Source::Stack), with, pops);
