@@ -14,10 +14,12 @@ mod region;
 mod tlb;
 mod values;
 mod vars;
+mod x87;
 
 use crate::host::HELPERS;
 use crate::ir::Region;
 use crate::job::{Env, Key};
+use crate::x87::X87;
 use aero_cpu::jit::Status;
 use aero_cpu::state::CpuState;
 use code::{Code, Mostly, at};
@@ -167,23 +169,49 @@ impl Helper {
     }
 }
 
+/// What regions share.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Common {
+    /// An access to memory.
+    Access(Shared),
+    /// An operation of the x87.
+    X87(X87),
+}
+
+impl Common {
+    /// Its type's parameters and result.
+    fn signature(self) -> (&'static [ValType], ValType) {
+        match self {
+            Self::Access(access) => Shared::signature(access.kind),
+            Self::X87(_) => x87::SIGNATURE,
+        }
+    }
+
+    fn body(self, env: &Env) -> Option<Made> {
+        match self {
+            Self::Access(access) => access.body(Helper::of(access.kind).index()),
+            Self::X87(op) => x87::function(op, env),
+        }
+    }
+}
+
 /// A module under construction. Its functions are the imported ones, the regions, and what they share.
 struct Module {
     env: Env,
     regions: u32,
-    shared: Vec<(Shared, Made)>,
+    shared: Vec<(Common, Made)>,
     code: CodeSection,
     hints: BranchHints,
 }
 
 impl Module {
-    /// The function of an access that regions share.
-    fn shared(&mut self, wanted: Shared) -> Option<u32> {
+    /// A function that regions share.
+    fn shared(&mut self, wanted: Common) -> Option<u32> {
         let known = self.shared.iter().position(|(shared, _)| *shared == wanted);
         let n = match known {
             Some(n) => n,
             None => {
-                let body = wanted.body(Helper::of(wanted.kind).index())?;
+                let body = wanted.body(&self.env)?;
                 self.shared.push((wanted, body));
                 self.shared.len() - 1
             }
@@ -216,7 +244,7 @@ impl Module {
             types.ty().function(parameters.bytes().map(letter), result.bytes().map(letter));
         }
         for (shared, _) in &self.shared {
-            let (parameters, result) = Shared::signature(shared.kind);
+            let (parameters, result) = shared.signature();
             types.ty().function(parameters.iter().copied(), [result]);
         }
         types

@@ -163,6 +163,8 @@ impl<W: World> Run<'_, W> {
             Inst::Set(var, v) => self.guest.set(var, self.bits(v)),
             Inst::Guard(v) if self.bits(v) == 0 => return Err(self.redo()),
             Inst::Exec { op, writes, .. } => self.exec(op, writes)?,
+            // It may always leave, and the evaluator has no x87.
+            Inst::X87 { .. } => return Err(self.redo()),
             Inst::GuardEither(a, b) if self.bits(a) == 0 && self.bits(b) == 0 => return Err(self.redo()),
             Inst::Nop | Inst::Guard(_) | Inst::GuardEither(..) => {}
             Inst::Flags { .. }

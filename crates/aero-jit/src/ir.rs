@@ -248,6 +248,17 @@ pub enum Inst {
         /// What it writes.
         writes: Touched,
     },
+    /// An operation of the x87 on the state block, or leaves. An I32, not 0: what [`crate::x87`] says.
+    X87 {
+        /// Which.
+        op: crate::x87::X87,
+        /// Its first small number.
+        x: u16,
+        /// Its second.
+        y: u16,
+        /// Its operand: an I64.
+        value: Value,
+    },
     /// All arithmetic flags follow from `kind` of these operands. [`FlagKind::INC`] and [`FlagKind::DEC`] keep CF.
     Flags {
         /// Of which operation.
@@ -376,6 +387,7 @@ impl Inst {
             | Self::SetState { value: v, .. }
             | Self::Load { address: v, .. }
             | Self::Place { address: v, .. }
+            | Self::X87 { value: v, .. }
             | Self::Peek { place: v, .. } => used[0] = Some(v),
             Self::Binary(_, a, b) | Self::Flags { a, b, .. } | Self::GuardEither(a, b) => {
                 used[..2].copy_from_slice(&[Some(a), Some(b)])
@@ -414,6 +426,7 @@ impl Inst {
             | Self::SetState { value: v, .. }
             | Self::Load { address: v, .. }
             | Self::Place { address: v, .. }
+            | Self::X87 { value: v, .. }
             | Self::Peek { place: v, .. } => *v = to(*v),
             Self::Binary(_, a, b)
             | Self::GuardEither(a, b)
@@ -439,7 +452,7 @@ impl Inst {
 
     /// Whether it makes a value.
     pub fn makes_value(&self) -> bool {
-        self.is_pure() || matches!(self, Self::Load { .. } | Self::Place { .. })
+        self.is_pure() || matches!(self, Self::Load { .. } | Self::Place { .. } | Self::X87 { .. })
     }
 
     /// Whether it makes a value and does nothing else.
@@ -470,6 +483,7 @@ impl Inst {
                 | Self::Guard(_)
                 | Self::GuardEither(..)
                 | Self::Exec { .. }
+                | Self::X87 { .. }
         )
     }
 }

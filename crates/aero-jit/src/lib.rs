@@ -24,6 +24,7 @@ pub mod text;
 pub mod translate;
 pub mod types;
 pub mod verify;
+pub mod x87;
 
 #[cfg(test)]
 mod random;

@@ -16,7 +16,7 @@ pub fn result(word: Type, inst: &Inst, of: impl Fn(Value) -> Option<Type>) -> Op
         Inst::Select { yes, .. } => of(yes),
         Inst::Vector(shape, _) => Some(of_shape(shape)),
         Inst::Rip(_) => Some(word),
-        Inst::Place { .. } | Inst::Condition(_) => Some(Type::I32),
+        Inst::Place { .. } | Inst::X87 { .. } | Inst::Condition(_) => Some(Type::I32),
         Inst::Nop
         | Inst::At { .. }
         | Inst::Set(..)

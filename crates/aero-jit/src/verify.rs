@@ -166,7 +166,8 @@ impl<'a> Check<'a> {
             ensure(self.begun != 0, Wrong::Homeless)?;
             ensure(!self.changed, Wrong::LateLeave)?;
         }
-        let writes = matches!(inst, Inst::Store { .. } | Inst::Poke { .. } | Inst::Exec { .. });
+        let writes =
+            matches!(inst, Inst::Store { .. } | Inst::Poke { .. } | Inst::Exec { .. } | Inst::X87 { .. });
         ensure(!(writes && self.wrote), Wrong::TwoChanges)?;
         self.wrote |= writes;
         self.changed |= writes
@@ -205,6 +206,7 @@ impl<'a> Check<'a> {
             Inst::FlagsIf { when, a, b, .. } => {
                 self.is(when, Type::I32).and_then(|()| self.is(a, word)).and_then(|()| self.is(b, word))
             }
+            Inst::X87 { value, .. } => self.is(value, Type::I64),
             Inst::Condition(cc) => ensure(cc < 16, Wrong::Condition(cc)),
             _ => self.access(block, inst),
         }

@@ -26,7 +26,7 @@ use crate::emit::operators;
 use crate::emit::tlb::{Address, Kind, Shared};
 use crate::emit::values::Values;
 use crate::emit::vars::{self, Flow, Vars};
-use crate::emit::{Helper, Made, Module, REGION_TYPE};
+use crate::emit::{Common, Helper, Made, Module, REGION_TYPE};
 use crate::ir::{Block, BlockId, Inst, Region, Type, Value, Var};
 use crate::job::Key;
 use crate::structure::{Step, Structure};
@@ -270,6 +270,15 @@ impl<'a> Body<'a> {
                 self.leave_if();
                 self.nesting -= 1;
                 self.code.put().end();
+            }
+            Inst::X87 { op, x, y, value } => {
+                self.code.put().i32_const(x.into()).i32_const(y.into());
+                self.value(block, value)?;
+                let function = self.module.shared(Common::X87(op))?;
+                self.code.put().call(function).local_tee(self.fixed.entry).i32_eqz();
+                self.leave_if();
+                self.code.put().local_get(self.fixed.entry);
+                return self.result(block, n);
             }
             Inst::Settle => self.settle()?,
             // What the flags pass has put variables in the place of.

@@ -98,6 +98,7 @@ impl Changes {
                 }
             }
             Inst::SetState { .. } | Inst::Settle => self.state = n,
+            Inst::X87 { .. } => (self.state, self.memory) = (n, n),
             // A page walk may set accessed bits, which are memory too.
             Inst::Load { .. } | Inst::Store { .. } | Inst::Place { .. } | Inst::Poke { .. } => {
                 self.memory = n

@@ -4,6 +4,7 @@ use super::names::*;
 use crate::ir::{Block, BlockId, End, Inst, Region, Touched, Type, Value, Var};
 use crate::simd::Shape;
 use crate::types;
+use crate::x87::X87;
 use aero_cpu::jit::FlagKind;
 use rustc_hash::FxHashMap;
 
@@ -185,6 +186,12 @@ impl<'a> Open<'a> {
             ("rip", None) => Inst::Rip(words.number()?),
             ("select", None) => {
                 Inst::Select { when: self.value(words)?, yes: self.value(words)?, no: self.value(words)? }
+            }
+            ("x87", None) => {
+                let name = words.next()?;
+                let known = X87::named().find(|(known, _)| known == name);
+                let (_, op) = known.ok_or_else(|| format!("no operation of the x87 is called {name}"))?;
+                Inst::X87 { op, x: words.number()?, y: words.number()?, value: self.value(words)? }
             }
             ("condition", None) => Inst::Condition(condition(words.next()?)?),
             ("shuffle", None) => self.shuffle(words)?,

@@ -74,6 +74,7 @@ fn print_inst(f: &mut Formatter<'_>, word: Type, inst: &Inst, types: &[Option<Ty
         Inst::FlagsIf { when, kind, a, b } => write!(f, "flagsif {} {when}, {a}, {b}", flag_kind_name(kind)),
         Inst::Carry(v) => write!(f, "carry {v}"),
         Inst::CarryOverflow(v) => write!(f, "carryoverflow {v}"),
+        Inst::X87 { op, x, y, value } => write!(f, "x87 {} {x:#x}, {y:#x}, {value}", op.name()),
         Inst::Settle => f.write_str("settle"),
         Inst::Condition(cc) => write!(f, "condition {}", CONDITIONS[usize::from(cc & 15)]),
         Inst::Load { .. }

@@ -1,10 +1,10 @@
 //! Guest memory: the fast path in line, the rest by calls.
 
 use super::{Address, Body, CTX, Kind, Shared};
-use crate::emit::Helper;
 use crate::emit::code::{Mostly, at, load, store, val_type};
 use crate::emit::tlb::look;
 use crate::emit::vars;
+use crate::emit::{Common, Helper};
 use crate::ir::{Block, Inst, Type, Value};
 use aero_cpu::state::CpuState;
 use core::mem::offset_of;
@@ -128,7 +128,7 @@ impl Body<'_> {
     fn slow_function(&mut self, kind: Kind, size: u8) -> Option<u32> {
         let table = kind.table(&self.module.env, self.key);
         match size {
-            2 | 4 | 8 => self.module.shared(Shared { kind, size, table }),
+            2 | 4 | 8 => self.module.shared(Common::Access(Shared { kind, size, table })),
             _ => Some(Helper::of(kind).index()),
         }
     }

@@ -17,6 +17,8 @@ pub enum Needs {
     Sse = 1,
     /// Rounding is to nearest, and an inexact result is no exception (vol. 1, 10.2.3).
     Native = 2,
+    /// x87 instructions may run (vol. 3, 2.5).
+    X87 = 4,
 }
 
 /// A check in a block: the instructions `at..at + len`.
@@ -34,7 +36,7 @@ const ROUNDING: u64 = 3 << 13;
 
 impl Translator<'_> {
     /// Leaves unless a condition holds.
-    pub(super) fn needs(&mut self, what: Needs) {
+    pub(in crate::translate) fn needs(&mut self, what: Needs) {
         if self.proven & what as u8 != 0 {
             return;
         }
@@ -42,6 +44,7 @@ impl Translator<'_> {
         match what {
             Needs::Sse => self.check_sse(),
             Needs::Native => self.check_mxcsr(),
+            Needs::X87 => self.check_x87(),
         }
         self.proven |= what as u8;
         self.summary.needs |= what as u8;
@@ -57,6 +60,14 @@ impl Translator<'_> {
         let wrong = self.bin_int(Binary::Xor, Type::I32, on, cr4::OSFXSR);
         let wrong = self.bin(Binary::Or, off, wrong);
         let right = self.un(Unary::Eqz, wrong);
+        self.emit(Inst::Guard(right));
+    }
+
+    fn check_x87(&mut self) {
+        let at = offset_of!(CpuState, cr0) as u32;
+        let cr0 = self.emit(Inst::State { at, size: 4, ty: Type::I32 });
+        let off = self.bin_int(Binary::And, Type::I32, cr0, cr0::EM | cr0::TS);
+        let right = self.un(Unary::Eqz, off);
         self.emit(Inst::Guard(right));
     }
 
