@@ -25,8 +25,8 @@ const MAX_FILLED: usize = 1 << 17;
 /// And so many regions of large pages: a guest that touches ever new ones must not fill the host's memory.
 const MAX_LARGE: usize = 1 << 12;
 
-/// Words of the hash of fetched pages.
-const FETCHED_WORDS: usize = 32;
+/// Pages with compiled code that are remembered: beyond that everything begins anew.
+const MAX_COMPILED: usize = 1 << 15;
 
 const USER: u64 = 1;
 const GLOBAL: u64 = 2;
@@ -45,10 +45,10 @@ pub struct Tlb {
     large: FxHashSet<u64>,
     /// 1 GiB-aligned regions that entries of 1 GiB pages were filled in.
     huge: FxHashSet<u64>,
-    /// Pages that code was fetched from in this generation, hashed: INVLPG of any other leaves the generation alone.
-    fetched: [u64; FETCHED_WORDS],
-    /// Pages that compiled code may be entered from, hashed. A CR3 load leaves global ones in use.
-    compiled: [u64; FETCHED_WORDS],
+    /// Pages that code was fetched from in this generation: INVLPG of any other leaves the generation alone.
+    fetched: FxHashSet<u64>,
+    /// Pages that compiled code may be entered from. A CR3 load leaves global ones in use.
+    compiled: FxHashSet<u64>,
     /// Keys (of PKRU, of IA32_PKRS) that had a say in what is filled, as bits.
     keys: [u16; 2],
     /// Counts flushes; what was derived from translations is stale when it moved on.
@@ -72,8 +72,8 @@ impl Tlb {
             filled: Vec::new(),
             large: FxHashSet::default(),
             huge: FxHashSet::default(),
-            fetched: [0; FETCHED_WORDS],
-            compiled: [0; FETCHED_WORDS],
+            fetched: FxHashSet::default(),
+            compiled: FxHashSet::default(),
             keys: [0; 2],
             generation: 1,
             renewals: 0,
@@ -213,10 +213,10 @@ impl Tlb {
             self.renew();
         } else {
             self.clear(la);
-            let (word, bit) = fetched_bit(la);
-            if self.compiled[word] & bit != 0 {
+            let page = la >> 12;
+            if self.compiled.contains(&page) {
                 self.renew();
-            } else if self.fetched[word] & bit != 0 {
+            } else if self.fetched.contains(&page) {
                 self.begin_generation();
             }
         }
@@ -233,15 +233,16 @@ impl Tlb {
 
     /// Code was fetched at `la` from a page of `size` bytes, and the walk is remembered until the generation moves on.
     pub fn note_fetch(&mut self, la: u64, size: u64) {
-        let (word, bit) = fetched_bit(la);
-        self.fetched[word] |= bit;
+        self.fetched.insert(la >> 12);
         self.note_size(la, size);
     }
 
     /// Compiled code has been found at `la` in a page of `size` bytes, and may be entered there without another walk.
     pub fn note_compiled(&mut self, la: u64, size: u64) {
-        let (word, bit) = fetched_bit(la);
-        self.compiled[word] |= bit;
+        if self.compiled.len() >= MAX_COMPILED {
+            self.renew();
+        }
+        self.compiled.insert(la >> 12);
         self.note_size(la, size);
     }
 
@@ -254,13 +255,13 @@ impl Tlb {
     }
 
     fn begin_generation(&mut self) {
-        self.fetched = [0; FETCHED_WORDS];
+        self.fetched.clear();
         self.generation = self.generation.wrapping_add(1);
     }
 
     /// Begins a generation that nothing outlasts.
     fn renew(&mut self) {
-        self.compiled = [0; FETCHED_WORDS];
+        self.compiled.clear();
         self.renewals = self.renewals.wrapping_add(1);
         self.begin_generation();
     }
@@ -283,13 +284,6 @@ fn kinds(user: bool) -> (TlbKind, TlbKind) {
     } else {
         (TlbKind::SupervisorRead, TlbKind::SupervisorWrite)
     }
-}
-
-/// Where the hash of fetched pages has the page of `la`.
-fn fetched_bit(la: u64) -> (usize, u64) {
-    let page = la >> 12;
-    let hash = (page ^ page >> 11) as usize % (FETCHED_WORDS * 64);
-    (hash / 64, 1 << (hash % 64))
 }
 
 /// The table index of a linear address.
