@@ -461,12 +461,13 @@ fn bit_test<const KIND: u8>(insn: &Insn) -> Run {
     }
 }
 
-/// The condition of Jcc, SETcc and CMOVcc in encoding order.
-fn condition(list: &[Mnemonic; 16], m: Mnemonic) -> Option<u8> {
+/// The place of a mnemonic in [`JCC`], [`SETCC`] or [`CMOVCC`]: its condition, as the low four bits of the opcode have it.
+pub fn condition(list: &[Mnemonic; 16], m: Mnemonic) -> Option<u8> {
     list.iter().position(|x| *x == m).map(|n| n as u8)
 }
 
-const JCC: [Mnemonic; 16] = [
+/// Jcc in encoding order.
+pub const JCC: [Mnemonic; 16] = [
     Mnemonic::Jo,
     Mnemonic::Jno,
     Mnemonic::Jb,
@@ -484,7 +485,8 @@ const JCC: [Mnemonic; 16] = [
     Mnemonic::Jle,
     Mnemonic::Jg,
 ];
-const SETCC: [Mnemonic; 16] = [
+/// SETcc in encoding order.
+pub const SETCC: [Mnemonic; 16] = [
     Mnemonic::Seto,
     Mnemonic::Setno,
     Mnemonic::Setb,
@@ -502,7 +504,8 @@ const SETCC: [Mnemonic; 16] = [
     Mnemonic::Setle,
     Mnemonic::Setg,
 ];
-const CMOVCC: [Mnemonic; 16] = [
+/// CMOVcc in encoding order.
+pub const CMOVCC: [Mnemonic; 16] = [
     Mnemonic::Cmovo,
     Mnemonic::Cmovno,
     Mnemonic::Cmovb,

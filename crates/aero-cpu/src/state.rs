@@ -257,15 +257,15 @@ impl Segment {
         self.attributes & Self::BIG != 0
     }
 
+    /// The attribute bits that tell [`Segment::FLAT_DATA`] from others.
+    pub const FLAT_MASK: u32 =
+        Self::PRESENT | Self::CODE_OR_DATA | Self::CODE | Self::CONFORMING | Self::READ_WRITE;
+    /// A segment of data that may be written and does not expand down.
+    pub const FLAT_DATA: u32 = Self::PRESENT | Self::CODE_OR_DATA | Self::READ_WRITE;
+
     /// A writable data segment over all of 4 GiB from 0: accesses through it need no check.
     pub fn is_flat_data(&self) -> bool {
-        const MASK: u32 = Segment::PRESENT
-            | Segment::CODE_OR_DATA
-            | Segment::CODE
-            | Segment::CONFORMING
-            | Segment::READ_WRITE;
-        const WANT: u32 = Segment::PRESENT | Segment::CODE_OR_DATA | Segment::READ_WRITE;
-        self.base == 0 && self.limit == u32::MAX && self.attributes & MASK == WANT
+        self.base == 0 && self.limit == u32::MAX && self.attributes & Self::FLAT_MASK == Self::FLAT_DATA
     }
 }
 

@@ -3,35 +3,12 @@
 //! A program is a loop of random instructions over a few pages, with a function that it calls. It runs in slices of random
 //! budgets, so that it is left and entered anywhere.
 
-use aero_cpu::state::{CpuState, Segment, cr0, cr4, efer, seg};
-use aero_cpu::{Cpu, CpuConfig, Exit, NoDevices};
-use aero_jit::cache::{CodeCache, Limits, Options};
-use aero_jit::job::{Env, Tier};
-use aero_jit_wasmtime::Wasmtime;
-use aero_mem::{Gpa, GuestMemory};
-use aero_x86::cpuid::{MAX, MODELS};
+mod pair;
 
-const RAM: u64 = 4 << 20;
-const CODE: u64 = 0x1_0000;
-const DATA: u64 = 0x2_0000;
-const STACK: u64 = 0x3_0000;
-const TABLES: u64 = 0x4_0000;
-
-/// A generator of numbers: xorshift.
-struct Random(u64);
+use aero_cpu::state::CpuState;
+use pair::{Kind, Random, campaign};
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 16) % n
-    }
-
     fn of<T: Copy>(&mut self, list: &[T]) -> T {
         list[self.below(list.len() as u64) as usize]
     }
@@ -252,141 +229,36 @@ impl Program {
     }
 }
 
-fn flat(long: bool, code: bool) -> Segment {
-    let kind = if code { 0x9b } else { 0x93 };
-    let size = if long && code { Segment::LONG } else { Segment::BIG };
-    Segment { base: 0, limit: u32::MAX, attributes: kind | size | Segment::GRANULAR, selector: 8 }
-}
-
-fn prepare(mem: &mut GuestMemory, cpu: &mut Cpu, p: &Program, seed: u64) {
-    let mut r = Random(seed | 1);
-    mem.write(Gpa(CODE), &p.code).expect("RAM");
-    let data: Vec<u8> = (0..0x3000).map(|_| r.value() as u8).collect();
-    mem.write(Gpa(DATA), &data).expect("RAM");
-    for (at, entry) in
-        [(0, TABLES + 0x1000 + 7), (0x1000, TABLES + 0x2000 + 7), (0x2000, 0x87), (0x2008, 0x20_0087)]
-    {
-        mem.write(Gpa(TABLES + at), &u64::to_le_bytes(entry)).expect("RAM");
-    }
-    let st: &mut CpuState = cpu.state_mut(mem);
-    st.cr0 = cr0::PE | cr0::ET | cr0::NE;
-    if p.long {
-        st.cr4 = cr4::PAE;
-        st.msr.efer = efer::LME | efer::LMA;
-        st.cr3 = TABLES;
-        st.cr0 |= cr0::PG;
-    }
-    for n in 0..6 {
-        st.segments[n] = flat(p.long, n == usize::from(seg::CS));
-    }
-    let width = if p.long { u64::MAX } else { 0xffff_ffff };
-    (0..16).for_each(|n| st.set_gpr(n, if n < 8 || p.long { r.value() & width } else { 0 }));
-    st.set_gpr(4, STACK);
-    st.set_gpr(6, DATA);
-    st.rip = CODE;
-    // A fault is a triple fault: there is no table of handlers.
-    st.idtr.limit = 0;
-}
-
-/// What must be the same.
-fn visible(cpu: &Cpu, mem: &GuestMemory) -> (Vec<u64>, Vec<u8>) {
-    let st = cpu.state(mem);
-    let mut all: Vec<u64> = (0..16).map(|n| st.gpr(n)).collect();
-    all.extend([st.rip, st.rflags(), st.cr2, cpu.core.retired]);
-    let mut memory = vec![0; (TABLES - CODE) as usize];
-    mem.read(Gpa(CODE), &mut memory).expect("RAM");
-    (all, memory)
-}
-
-/// Runs in slices until the program halts; what is seen at the end of each.
-fn slices(mem: &mut GuestMemory, cpu: &mut Cpu, seed: u64) -> Vec<(Exit, Vec<u64>, Vec<u8>)> {
-    let mut r = Random(seed | 1);
-    let mut seen = Vec::new();
-    let whole = r.below(3) == 0;
-    for _ in 0..200 {
-        let budget = if whole { 100_000 } else { 1 + r.below(200) };
-        let exit = cpu.run(mem, &mut NoDevices, budget);
-        let (registers, memory) = visible(cpu, mem);
-        seen.push((exit, registers, memory));
-        if exit != Exit::Budget {
-            break;
-        }
-    }
-    seen
-}
-
-struct Pair {
-    plain: (GuestMemory, Cpu),
-    compiled: (GuestMemory, Cpu),
-}
-
-impl Pair {
-    fn new(tier: Tier) -> Self {
-        let mut mem = GuestMemory::new(RAM, 1).expect("memory");
-        let cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&MAX));
-        let (host, arena) =
-            Wasmtime::synchronous(tier, GuestMemory::arena_bytes(RAM, 1, 0)).expect("wasmtime");
-        let mut lent = GuestMemory::lent(arena, RAM, 1, &[]).expect("memory");
-        let mut jit = Cpu::new(&mut lent, 0, CpuConfig::of(&MAX));
-        let model = MODELS.iter().position(|m| m.name == MAX.name).expect("a model") as u8;
-        let env = Env::new(lent.layout(), 0, Options { exact: true, tail_calls: true, model, tier });
-        let limits = Limits { threshold: 1, ..Limits::default() };
-        jit.set_translator(Box::new(CodeCache::new(Box::new(host), env, limits)));
-        Self { plain: (mem, cpu), compiled: (lent, jit) }
+impl Kind for Program {
+    fn program(r: &mut Random, long: bool) -> Vec<u8> {
+        Self::random(r, long).code
     }
 
-    /// The first difference, in words.
-    fn compare(&mut self, p: &Program, seed: u64) -> Result<(), String> {
-        let mut seen = Vec::new();
-        for (mem, cpu) in [&mut self.plain, &mut self.compiled] {
-            cpu.reset(mem);
-            cpu.core.retired = 0;
-            prepare(mem, cpu, p, seed);
-            seen.push(slices(mem, cpu, seed));
-        }
-        let (ours, theirs) = (&seen[1], &seen[0]);
-        for (n, (o, t)) in ours.iter().zip(theirs).enumerate() {
-            if o.0 != t.0 || o.1 != t.1 {
-                return Err(format!("slice {n}: {:?} {:x?}\ninterpreted {:?} {:x?}", o.0, o.1, t.0, t.1));
-            }
-            if let Some(at) = (0..o.2.len()).find(|i| o.2[*i] != t.2[*i]) {
-                return Err(format!(
-                    "slice {n}: byte {:#x} is {:x}, not {:x}",
-                    CODE + at as u64,
-                    o.2[at],
-                    t.2[at]
-                ));
-            }
-        }
-        if ours.len() == theirs.len() { Ok(()) } else { Err("not as many slices".into()) }
+    fn data(r: &mut Random) -> Vec<u8> {
+        (0..0x3000).map(|_| r.value() as u8).collect()
+    }
+
+    fn start(st: &mut CpuState, r: &mut Random, long: bool) {
+        let width = if long { u64::MAX } else { 0xffff_ffff };
+        (0..if long { 16 } else { 8 }).for_each(|n| st.set_gpr(n, r.value() & width));
+    }
+
+    fn seen(_: &CpuState) -> Vec<u64> {
+        Vec::new()
     }
 }
 
-fn campaign(long: bool, first: u64, count: u64) {
-    let mut pair = Pair::new(Tier::Optimizing);
-    for n in first..first + count {
-        let seed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let p = Program::random(&mut Random(seed), long);
-        if let Err(difference) = pair.compare(&p, seed) {
-            let code: String = p.code.iter().map(|b| format!("{b:02x}")).collect();
-            panic!("program {n} ({}): {code}\n{difference}", if long { 64 } else { 32 });
-        }
-    }
-    let tally = pair.compiled.1.translator().map(aero_cpu::jit::Translator::tally);
-    assert!(tally.is_some_and(|t| t.installed > count / 2), "{tally:?}");
-}
-
-/// How many programs: `AERO_PROGRAMS` for a longer look.
-fn count() -> u64 {
-    std::env::var("AERO_PROGRAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(300)
+fn alike(long: bool) {
+    let (count, tally) = campaign::<Program>(long, 300);
+    assert!(tally.installed > count / 2, "{tally:?}");
 }
 
 #[test]
 fn programs_of_64_bits_run_alike() {
-    campaign(true, 0, count());
+    alike(true);
 }
 
 #[test]
 fn programs_of_32_bits_run_alike() {
-    campaign(false, 0, count());
+    alike(false);
 }

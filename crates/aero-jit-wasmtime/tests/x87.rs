@@ -1,36 +1,13 @@
 //! Random loops of x87, interpreted and compiled: the whole state of the x87, registers and memory must be the same at
 //! each exit.
 
+mod pair;
+
 use aero_cpu::fpu::F80;
-use aero_cpu::state::{CpuState, Segment, cr0, cr4, efer, seg};
-use aero_cpu::{Cpu, CpuConfig, Exit, NoDevices};
-use aero_jit::cache::{CodeCache, Limits, Options};
-use aero_jit::job::{Env, Tier};
-use aero_jit_wasmtime::Wasmtime;
-use aero_mem::{Gpa, GuestMemory};
-use aero_x86::cpuid::{MAX, MODELS};
-
-const RAM: u64 = 4 << 20;
-const CODE: u64 = 0x1_0000;
-const DATA: u64 = 0x2_0000;
-const STACK: u64 = 0x3_0000;
-const TABLES: u64 = 0x4_0000;
-
-/// A generator of numbers: xorshift.
-struct Random(u64);
+use aero_cpu::state::CpuState;
+use pair::{Kind, Random, campaign};
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        (self.next() >> 16) % n
-    }
-
     /// Mostly doubles and singles, now and then what they must not be.
     fn word(&mut self) -> u64 {
         let double = (self.below(2000) as f64 - 1000.0) / [1.0, 8.0, 10.0, 3.0][self.below(4) as usize];
@@ -175,122 +152,51 @@ fn program(r: &mut Random) -> Vec<u8> {
     code
 }
 
-fn prepare(mem: &mut GuestMemory, cpu: &mut Cpu, code: &[u8], long: bool, seed: u64) {
-    let mut r = Random(seed | 1);
-    mem.write(Gpa(CODE), code).expect("RAM");
-    (0..0x10).for_each(|n| mem.write(Gpa(DATA + 8 * n), &r.word().to_le_bytes()).expect("RAM"));
-    for (at, entry) in
-        [(0, TABLES + 0x1000 + 7), (0x1000, TABLES + 0x2000 + 7), (0x2000, 0x87), (0x2008, 0x20_0087)]
-    {
-        mem.write(Gpa(TABLES + at), &u64::to_le_bytes(entry)).expect("RAM");
-    }
-    for (n, control) in [0x37fu16, 0x27f, 0xf7f, 0x35f].into_iter().enumerate() {
-        mem.write(Gpa(DATA + CONTROLS + 2 * n as u64), &control.to_le_bytes()).expect("RAM");
-    }
-    let st: &mut CpuState = cpu.state_mut(mem);
-    st.cr0 = cr0::PE | cr0::ET | cr0::NE;
-    if long {
-        st.cr4 |= cr4::PAE;
-        st.msr.efer = efer::LME | efer::LMA;
-        st.cr3 = TABLES;
-        st.cr0 |= cr0::PG;
-    }
-    for n in 0..6 {
-        let code = n == usize::from(seg::CS);
-        let kind = if code { 0x9b } else { 0x93 };
-        let size = if long && code { Segment::LONG } else { Segment::BIG };
-        let attributes = kind | size | Segment::GRANULAR;
-        st.segments[n] = Segment { base: 0, limit: u32::MAX, attributes, selector: 8 * (n as u16 + 1) };
-    }
-    (0..16).for_each(|n| st.set_gpr(n, 0));
-    st.set_gpr(4, STACK);
-    st.set_gpr(6, DATA);
-    st.fpu.top = r.below(8) as u8;
-    for n in 0..8 {
-        st.fpu.st[usize::from((st.fpu.top + n) & 7)] = r.number();
-    }
-    st.fpu.tags = (0..DEPTH as u8).fold(0, |tags, n| tags | 1 << ((st.fpu.top + n) & 7));
-    st.fpu.control = [0x37f, 0x27f, 0x37f, 0x27f, 0x07f, 0xf7f, 0x340][r.below(7) as usize];
-    st.fpu.status = (r.next() as u16) & 0x4760;
-    st.rip = CODE;
-    // A fault is a triple fault: there is no table of handlers.
-    st.idtr.limit = 0;
-}
+/// Loops of x87.
+struct X87;
 
-type Seen = (Exit, Vec<u64>, Vec<u8>);
+impl Kind for X87 {
+    fn program(r: &mut Random, _: bool) -> Vec<u8> {
+        program(r)
+    }
 
-fn slices(mem: &mut GuestMemory, cpu: &mut Cpu, seed: u64) -> Vec<Seen> {
-    let mut r = Random(seed | 1);
-    let mut seen = Vec::new();
-    let whole = r.below(3) > 0;
-    for _ in 0..100 {
-        let exit = cpu.run(mem, &mut NoDevices, if whole { 100_000 } else { 1 + r.below(100) });
-        let st = cpu.state(mem);
-        let mut all: Vec<u64> = (0..16).map(|n| st.gpr(n)).collect();
+    fn data(r: &mut Random) -> Vec<u8> {
+        let words = (0..CONTROLS / 8).flat_map(|_| r.word().to_le_bytes()).collect::<Vec<u8>>();
+        let controls = [0x37fu16, 0x27f, 0xf7f, 0x35f].into_iter().flat_map(u16::to_le_bytes);
+        words.into_iter().chain(controls).collect()
+    }
+
+    fn start(st: &mut CpuState, r: &mut Random, _: bool) {
+        st.fpu.top = r.below(8) as u8;
+        for n in 0..8 {
+            st.fpu.st[usize::from((st.fpu.top + n) & 7)] = r.number();
+        }
+        st.fpu.tags = (0..DEPTH as u8).fold(0, |tags, n| tags | 1 << ((st.fpu.top + n) & 7));
+        st.fpu.control = [0x37f, 0x27f, 0x37f, 0x27f, 0x07f, 0xf7f, 0x340][r.below(7) as usize];
+        st.fpu.status = (r.next() as u16) & 0x4760;
+    }
+
+    fn seen(st: &CpuState) -> Vec<u64> {
         let fpu = st.fpu;
-        all.extend(fpu.st.iter().flat_map(|r| [r.mantissa, r.sign_exp.into()]));
         let words = [fpu.control, fpu.status, fpu.top.into(), fpu.tags.into(), fpu.fop, fpu.fcs, fpu.fds];
-        all.extend(words.map(u64::from));
-        all.extend([fpu.fip, fpu.fdp]);
-        all.extend([st.rip, st.rflags(), cpu.core.retired]);
-        let mut memory = vec![0; 0x100];
-        mem.read(Gpa(DATA), &mut memory).expect("RAM");
-        seen.push((exit, all, memory));
-        if exit != Exit::Budget {
-            break;
-        }
+        let registers = fpu.st.into_iter().flat_map(|r| [r.mantissa, r.sign_exp.into()]);
+        registers.chain(words.map(u64::from)).chain([fpu.fip, fpu.fdp]).collect()
     }
-    seen
 }
 
-fn campaign(long: bool, count: u64) {
-    let tier = Tier::Optimizing;
-    let mut mem = GuestMemory::new(RAM, 1).expect("memory");
-    let mut cpu = Cpu::new(&mut mem, 0, CpuConfig::of(&MAX));
-    let (host, arena) = Wasmtime::synchronous(tier, GuestMemory::arena_bytes(RAM, 1, 0)).expect("wasmtime");
-    let mut lent = GuestMemory::lent(arena, RAM, 1, &[]).expect("memory");
-    let mut jit = Cpu::new(&mut lent, 0, CpuConfig::of(&MAX));
-    let model = MODELS.iter().position(|m| m.name == MAX.name).expect("a model") as u8;
-    let env = Env::new(lent.layout(), 0, Options { exact: true, tail_calls: true, model, tier });
-    let limits = Limits { threshold: 1, ..Limits::default() };
-    jit.set_translator(Box::new(CodeCache::new(Box::new(host), env, limits)));
-    for n in 0..count {
-        let seed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let code = program(&mut Random(seed));
-        let [theirs, ours] = [(&mut mem, &mut cpu), (&mut lent, &mut jit)].map(|(mem, cpu)| {
-            cpu.reset(mem);
-            cpu.core.retired = 0;
-            prepare(mem, cpu, &code, long, seed);
-            slices(mem, cpu, seed)
-        });
-        let text: String = code.iter().map(|b| format!("{b:02x}")).collect();
-        for (slice, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
-            assert!(
-                ours == theirs,
-                "program {n}, slice {slice}: {text}\n{ours:x?}\ninterpreted\n{theirs:x?}"
-            );
-        }
-        assert_eq!(ours.len(), theirs.len(), "program {n}: {text}");
-    }
-    let tally = jit.translator().map(aero_cpu::jit::Translator::tally);
+fn alike(long: bool) {
+    let (count, tally) = campaign::<X87>(long, 200);
     // Most instructions run compiled: operands are special now and then, and control words now and then not to nearest.
-    let enough = |t: aero_cpu::jit::Tally| {
-        t.installed > count / 2 && t.instructions > 20 * count && t.redone < t.instructions / 2
-    };
-    assert!(tally.is_some_and(enough), "{tally:?}");
-}
-
-/// How many programs: `AERO_PROGRAMS` for a longer look.
-fn count() -> u64 {
-    std::env::var("AERO_PROGRAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
+    let compiled = tally.installed > count / 2 && tally.instructions > 20 * count;
+    assert!(compiled && tally.redone < tally.instructions / 2, "{tally:?}");
 }
 
 #[test]
 fn loops_of_64_bits_run_alike() {
-    campaign(true, count());
+    alike(true);
 }
 
 #[test]
 fn loops_of_32_bits_run_alike() {
-    campaign(false, count());
+    alike(false);
 }

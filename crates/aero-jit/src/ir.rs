@@ -377,41 +377,14 @@ impl Var {
 impl Inst {
     /// The values that it uses.
     pub fn uses(&self) -> impl Iterator<Item = Value> {
-        let mut used = [None; 3];
-        match *self {
-            Self::Set(_, v)
-            | Self::Unary(_, v)
-            | Self::Guard(v)
-            | Self::Carry(v)
-            | Self::CarryOverflow(v)
-            | Self::SetState { value: v, .. }
-            | Self::Load { address: v, .. }
-            | Self::Place { address: v, .. }
-            | Self::X87 { value: v, .. }
-            | Self::Peek { place: v, .. } => used[0] = Some(v),
-            Self::Binary(_, a, b) | Self::Flags { a, b, .. } | Self::GuardEither(a, b) => {
-                used[..2].copy_from_slice(&[Some(a), Some(b)])
+        let (mut used, mut copy) = ([None; 3], *self);
+        let mut free = used.iter_mut();
+        copy.map_uses(|v| {
+            if let Some(slot) = free.next() {
+                *slot = Some(v);
             }
-            Self::Store { address: a, value: b, .. } | Self::Poke { place: a, value: b, .. } => {
-                used[..2].copy_from_slice(&[Some(a), Some(b)]);
-            }
-            Self::Select { when, yes, no } => used = [Some(when), Some(yes), Some(no)],
-            Self::FlagsIf { when, a, b, .. } => used = [Some(when), Some(a), Some(b)],
-            Self::Vector(shape, of) => {
-                let n = shape.operands();
-                used.iter_mut().zip(of).take(n).for_each(|(to, v)| *to = Some(v));
-            }
-            Self::Nop
-            | Self::At { .. }
-            | Self::Const(..)
-            | Self::ConstV(..)
-            | Self::Get(_)
-            | Self::Rip(_)
-            | Self::State { .. }
-            | Self::Exec { .. }
-            | Self::Settle
-            | Self::Condition(_) => {}
-        }
+            v
+        });
         used.into_iter().flatten()
     }
 

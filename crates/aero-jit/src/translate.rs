@@ -21,7 +21,7 @@ use crate::job::{Env, Source};
 use crate::region::{Next, Straight, select};
 use aero_cpu::jit::FlagKind;
 use aero_cpu::state::{CpuState, Segment, seg};
-use aero_x86::{Insn, Mnemonic, Operand, slot};
+use aero_x86::{Insn, Operand, slot};
 use core::mem::offset_of;
 use rustc_hash::FxHashMap;
 use sse::flow::{self, Plan, Summary};
@@ -397,17 +397,11 @@ impl Translator<'_> {
     }
 
     fn guard_flat(&mut self, limit: u32, attributes: u32) {
-        const MASK: u32 = Segment::PRESENT
-            | Segment::CODE_OR_DATA
-            | Segment::CODE
-            | Segment::CONFORMING
-            | Segment::READ_WRITE;
-        const WANT: u32 = Segment::PRESENT | Segment::CODE_OR_DATA | Segment::READ_WRITE;
         let limit = self.emit(Inst::State { at: limit, size: 4, ty: Type::I32 });
         let whole = self.bin_int(Binary::Eq, Type::I32, limit, u64::from(u32::MAX));
         let attributes = self.emit(Inst::State { at: attributes, size: 4, ty: Type::I32 });
-        let kind = self.bin_int(Binary::And, Type::I32, attributes, MASK.into());
-        let data = self.bin_int(Binary::Eq, Type::I32, kind, WANT.into());
+        let kind = self.bin_int(Binary::And, Type::I32, attributes, Segment::FLAT_MASK.into());
+        let data = self.bin_int(Binary::Eq, Type::I32, kind, Segment::FLAT_DATA.into());
         let both = self.bin(Binary::And, whole, data);
         self.emit(Inst::Guard(both));
     }
@@ -492,9 +486,4 @@ fn operand_size(insn: &Insn, n: usize) -> Option<u8> {
         Operand::Mem => Some(insn.mem.size).filter(|s| matches!(s, 1 | 2 | 4 | 8)),
         _ => None,
     }
-}
-
-/// The condition of Jcc, SETcc and CMOVcc in encoding order.
-fn condition(list: &[Mnemonic; 16], m: Mnemonic) -> Option<u8> {
-    list.iter().position(|x| *x == m).map(|n| n as u8)
 }

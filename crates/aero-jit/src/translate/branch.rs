@@ -1,30 +1,9 @@
 //! Jumps, calls and returns: the ends of blocks.
 
-use super::{Translator, condition};
+use super::Translator;
 use crate::ir::{Binary, End, Inst, Type, Value};
+use aero_cpu::bind::{JCC, condition};
 use aero_x86::{Insn, Mnemonic, Operand};
-
-const JCC: [Mnemonic; 16] = {
-    use Mnemonic as M;
-    [
-        M::Jo,
-        M::Jno,
-        M::Jb,
-        M::Jae,
-        M::Je,
-        M::Jne,
-        M::Jbe,
-        M::Ja,
-        M::Js,
-        M::Jns,
-        M::Jp,
-        M::Jnp,
-        M::Jl,
-        M::Jge,
-        M::Jle,
-        M::Jg,
-    ]
-};
 
 impl Translator<'_> {
     /// The end that a branch makes of its block. What cannot be translated is left to the interpreter.

@@ -2,54 +2,12 @@
 //!
 //! LOCK needs nothing more: one processor runs, and an instruction is not interrupted.
 
-use super::{Dest, Translator, condition, mask, operand_size, type_of};
+use super::{Dest, Translator, mask, operand_size, type_of};
 use crate::ir::{Binary, Inst, Type, Unary, Value, Var};
+use aero_cpu::bind::{CMOVCC, SETCC, condition};
 use aero_cpu::jit::FlagKind;
 use aero_cpu::state::reg;
 use aero_x86::{Insn, Mnemonic, Operand};
-
-const SETCC: [Mnemonic; 16] = {
-    use Mnemonic as M;
-    [
-        M::Seto,
-        M::Setno,
-        M::Setb,
-        M::Setae,
-        M::Sete,
-        M::Setne,
-        M::Setbe,
-        M::Seta,
-        M::Sets,
-        M::Setns,
-        M::Setp,
-        M::Setnp,
-        M::Setl,
-        M::Setge,
-        M::Setle,
-        M::Setg,
-    ]
-};
-const CMOVCC: [Mnemonic; 16] = {
-    use Mnemonic as M;
-    [
-        M::Cmovo,
-        M::Cmovno,
-        M::Cmovb,
-        M::Cmovae,
-        M::Cmove,
-        M::Cmovne,
-        M::Cmovbe,
-        M::Cmova,
-        M::Cmovs,
-        M::Cmovns,
-        M::Cmovp,
-        M::Cmovnp,
-        M::Cmovl,
-        M::Cmovge,
-        M::Cmovle,
-        M::Cmovg,
-    ]
-};
 
 impl Translator<'_> {
     pub(super) fn data(&mut self, insn: &Insn) -> Option<()> {
