@@ -1,5 +1,6 @@
 //! A board for device tests, and the suite that every device passes.
 
+use crate::block::{BlockBackend, Completion, DriveId, MemoryDisk};
 use crate::{At, Cx, Device, DeviceId, Fabric, IoError, IrqLine, Mmio, PortIo, TimerId, VmTime, Width};
 use aero_mem::GuestMemory;
 
@@ -9,6 +10,8 @@ pub struct TestBoard {
     pub fabric: Fabric,
     /// Guest memory.
     pub memory: GuestMemory,
+    /// The drives, by their ids.
+    pub disks: Vec<MemoryDisk>,
 }
 
 impl Default for TestBoard {
@@ -21,12 +24,32 @@ impl TestBoard {
     /// An empty board at time 0.
     pub fn new() -> Self {
         let memory = GuestMemory::new(2 << 20, 1).expect("a test has 2 MiB");
-        Self { fabric: Fabric::new(), memory }
+        Self { fabric: Fabric::new(), memory, disks: Vec::new() }
     }
 
     /// A new interrupt line.
     pub fn line(&mut self) -> IrqLine {
         self.fabric.mint_line()
+    }
+
+    /// Puts a drive on the board.
+    pub fn attach(&mut self, disk: MemoryDisk) -> DriveId {
+        self.disks.push(disk);
+        DriveId((self.disks.len() - 1) as u8)
+    }
+
+    /// Carries the device's requests to the drives, and their ends back, until it submits no more.
+    pub fn serve(&mut self, device: &mut dyn Device) {
+        while self.fabric.has_transfers() {
+            for (_, request) in self.fabric.take_transfers() {
+                let Some(disk) = self.disks.get_mut(usize::from(request.drive.0)) else { continue };
+                disk.submit(0, request.operation);
+                if let Some((_, result)) = disk.poll() {
+                    let done = Completion { drive: request.drive, id: request.id, result };
+                    device.complete(&mut self.cx(), done);
+                }
+            }
+        }
     }
 
     /// The context of the device under test.

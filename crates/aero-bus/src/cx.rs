@@ -1,5 +1,6 @@
 //! What a device may do to the world, lent for one call.
 
+use crate::block::{DriveId, Operation, Request, RequestId};
 use crate::{ApicMessage, DeviceId, Fabric, IrqLine, PowerRequest, TimerId, VmTime};
 use aero_mem::{Gpa, GuestMemory, Unmapped};
 
@@ -59,6 +60,11 @@ impl<'a> Cx<'a> {
     /// Ends the run with a status that the guest chose (the `isa-debug-exit` device).
     pub fn request_exit(&mut self, status: u32) {
         self.fabric.request(PowerRequest::DebugExit(status));
+    }
+
+    /// Sends a request to a drive; its end comes to [`Device::complete`](crate::Device::complete) under this `id`.
+    pub fn submit(&mut self, drive: DriveId, id: RequestId, operation: Operation) {
+        self.fabric.submit(self.device, Request { drive, id, operation });
     }
 
     /// Reads guest memory.

@@ -1,5 +1,6 @@
 //! What devices have asked for and the machine has yet to do: plain data, so that a snapshot can hold it.
 
+use crate::block::Request;
 use crate::{DeviceId, TimerId, VmTime};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,6 +98,8 @@ pub struct Fabric {
     changes: Vec<LineChange>,
     messages: Vec<ApicMessage>,
     request: Option<PowerRequest>,
+    /// Requests to drives, with who submitted them.
+    transfers: Vec<(DeviceId, Request)>,
 }
 
 impl Fabric {
@@ -148,6 +151,21 @@ impl Fabric {
         self.messages.push(message);
     }
 
+    pub(crate) fn submit(&mut self, device: DeviceId, request: Request) {
+        self.transfers.push((device, request));
+    }
+
+    /// Whether a request to a drive waits to be taken.
+    #[inline]
+    pub fn has_transfers(&self) -> bool {
+        !self.transfers.is_empty()
+    }
+
+    /// Requests to drives since the last call, in order.
+    pub fn take_transfers(&mut self) -> Vec<(DeviceId, Request)> {
+        core::mem::take(&mut self.transfers)
+    }
+
     /// What a device, or a processor, asks of the machine.
     pub fn request(&mut self, request: PowerRequest) {
         self.request = Some(request);
@@ -156,7 +174,10 @@ impl Fabric {
     /// Whether anything waits to be drained.
     #[inline]
     pub fn has_work(&self) -> bool {
-        !self.changes.is_empty() || !self.messages.is_empty() || self.request.is_some()
+        !self.changes.is_empty()
+            || !self.messages.is_empty()
+            || self.request.is_some()
+            || self.has_transfers()
     }
 
     /// Line changes since the last call, in order.
@@ -176,12 +197,13 @@ impl Fabric {
 
     /// Drops every level, timer, message and request: the machine is being reset. Time goes on.
     pub fn clear(&mut self) {
-        let Self { now: _, timers, drivers, changes, messages, request } = self;
+        let Self { now: _, timers, drivers, changes, messages, request, transfers } = self;
         *timers = TimerQueue::default();
         drivers.iter_mut().for_each(Vec::clear);
         changes.clear();
         messages.clear();
         *request = None;
+        transfers.clear();
     }
 }
 

@@ -3,12 +3,13 @@
 //! A device is a value with `&mut self` methods. It never learns its absolute address, its interrupt number or the
 //! time by itself: everything it may do to the world goes through [`Cx`], lent for the length of one call. [`Cx`]
 //! writes into the [`Fabric`], plain data that the machine drains after each call: interrupt line changes, interrupt
-//! messages, timers. So a device test needs no machine: [`bench::TestBoard`] lends a `Cx` in one line.
+//! messages, timers, requests to disks ([`block`]). So a device test needs no machine: [`bench::TestBoard`] lends a `Cx` in one line.
 //!
 //! A device implements [`Device`] and whichever of [`PortIo`], [`Mmio`] and [`PciFunction`] it has. An access that
 //! a device does not decode returns [`IoError`]; the machine answers all-ones and logs it once.
 
 pub mod bench;
+pub mod block;
 mod cx;
 mod fabric;
 pub mod pci;
@@ -135,6 +136,9 @@ pub trait Device: Saved {
 
     /// A timer that the device armed has come.
     fn timer(&mut self, _cx: &mut Cx<'_>, _which: TimerId) {}
+
+    /// A request that the device submitted has ended. After a reset the ends of earlier requests still come.
+    fn complete(&mut self, _cx: &mut Cx<'_>, _done: block::Completion) {}
 }
 
 /// I/O ports.

@@ -4,6 +4,10 @@
 //! ports CF8h/CFCh into dwords with byte enables and asks the machine where a function's BARs are decoded.
 //! (PCI Local Bus Specification 3.0, chapter 6.)
 
+mod msi;
+
+pub use msi::{Msi, Msix, MsixVector};
+
 use serde::{Deserialize, Serialize};
 
 /// Bus, device and function.
@@ -40,6 +44,36 @@ pub enum Bar {
         /// Bytes decoded.
         size: u32,
     },
+    /// 32-bit memory whose reads have no side effects, such as a frame buffer's.
+    Prefetchable {
+        /// Bytes decoded.
+        size: u32,
+    },
+    /// 64-bit memory: it takes the next BAR too.
+    Memory64 {
+        /// Bytes decoded.
+        size: u64,
+    },
+}
+
+impl Bar {
+    /// Bytes decoded.
+    pub fn size(self) -> u64 {
+        match self {
+            Self::Io { size } | Self::Memory { size } | Self::Prefetchable { size } => size.into(),
+            Self::Memory64 { size } => size,
+        }
+    }
+
+    /// Bits 3:0 of the register.
+    fn kind(self) -> u32 {
+        match self {
+            Self::Io { .. } => 1,
+            Self::Memory { .. } => 0,
+            Self::Prefetchable { .. } => 8,
+            Self::Memory64 { .. } => 4,
+        }
+    }
 }
 
 /// Who a function is: the read-only part of its header.
@@ -66,9 +100,22 @@ pub const COMMAND_MEMORY: u16 = 2;
 /// Command register: bus mastering.
 pub const COMMAND_MASTER: u16 = 4;
 
+/// Command register: the interrupt pin is not to be driven.
+pub const COMMAND_INTX_DISABLE: u16 = 1 << 10;
+/// Status register: the function drives its interrupt pin.
+pub const STATUS_INTERRUPT: u16 = 1 << 3;
+/// Status register: there is a list of capabilities.
+const STATUS_CAPABILITIES: u8 = 1 << 4;
+
 const COMMAND: usize = 0x04;
+const STATUS: usize = 0x06;
 const BAR0: usize = 0x10;
+const ROM: usize = 0x30;
+const ROM_ENABLE: u32 = 1;
+const CAPABILITIES: usize = 0x34;
 const INTERRUPT_LINE: usize = 0x3c;
+/// Capabilities are put here and behind, so that a chip's own registers at 40h keep their places.
+const FIRST_CAPABILITY: u8 = 0x80;
 
 /// 256 bytes of configuration space with a write mask for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,12 +123,20 @@ pub struct ConfigSpace {
     bytes: [u8; 256],
     writable: [u8; 256],
     bars: [Option<Bar>; 6],
+    rom: Option<u32>,
+    next_capability: u8,
 }
 
 impl ConfigSpace {
     /// The space of a type 0 function.
     pub fn new(id: Identity) -> Self {
-        let mut c = Self { bytes: [0; 256], writable: [0; 256], bars: [None; 6] };
+        let mut c = Self {
+            bytes: [0; 256],
+            writable: [0; 256],
+            bars: [None; 6],
+            rom: None,
+            next_capability: FIRST_CAPABILITY,
+        };
         c.set(0x00, &id.vendor.to_le_bytes());
         c.set(0x02, &id.device.to_le_bytes());
         c.set(0x08, &(id.class << 8 | u32::from(id.revision)).to_le_bytes());
@@ -95,14 +150,43 @@ impl ConfigSpace {
 
     /// Adds BAR `index` (0..=5).
     pub fn with_bar(mut self, index: usize, bar: Bar) -> Self {
-        let (size, kind) = match bar {
-            Bar::Io { size } => (size, 1),
-            Bar::Memory { size } => (size, 0),
-        };
+        let at = BAR0 + index * 4;
+        let mask = !(bar.size() - 1);
         self.bars[index] = Some(bar);
-        self.set(BAR0 + index * 4, &u32::to_le_bytes(kind));
-        self.allow(BAR0 + index * 4, &(!(size - 1)).to_le_bytes());
+        self.set(at, &bar.kind().to_le_bytes());
+        self.allow(at, &(mask as u32).to_le_bytes());
+        if let Bar::Memory64 { .. } = bar {
+            self.allow(at + 4, &((mask >> 32) as u32).to_le_bytes());
+        }
         self
+    }
+
+    /// Adds an expansion ROM of `size` bytes, a power of two of at least 2 KiB.
+    pub fn with_rom(mut self, size: u32) -> Self {
+        self.rom = Some(size);
+        self.allow(ROM, &(!(size - 1) | ROM_ENABLE).to_le_bytes());
+        self
+    }
+
+    /// Sets the subsystem's vendor and id, which are QEMU's unless told.
+    pub fn with_subsystem(mut self, vendor: u16, id: u16) -> Self {
+        self.set(0x2c, &vendor.to_le_bytes());
+        self.set(0x2e, &id.to_le_bytes());
+        self
+    }
+
+    /// Adds a capability behind those there are: `body` follows its id and link, and software may write the bits of `mask`.
+    /// Returns where it is.
+    pub fn add_capability(&mut self, id: u8, body: &[u8], mask: &[u8]) -> u8 {
+        let at = usize::from(self.next_capability);
+        let before = self.bytes[CAPABILITIES];
+        self.set(at, &[id, before]);
+        self.set(at + 2, body);
+        self.allow(at + 2, mask);
+        self.bytes[CAPABILITIES] = at as u8;
+        self.bytes[STATUS] |= STATUS_CAPABILITIES;
+        self.next_capability = (at + 2 + body.len()).next_multiple_of(4) as u8;
+        at as u8
     }
 
     /// Stores bytes at `at`, whatever software may write.
@@ -118,6 +202,11 @@ impl ConfigSpace {
     /// The byte at `at`.
     pub fn byte(&self, at: u8) -> u8 {
         self.bytes[usize::from(at)]
+    }
+
+    /// The word at `at`, an even number.
+    pub fn word(&self, at: u8) -> u16 {
+        (self.read(at) >> (at & 2) * 8) as u16
     }
 
     /// The dword that contains byte `at`.
@@ -140,15 +229,36 @@ impl ConfigSpace {
         u16::from_le_bytes([self.bytes[COMMAND], self.bytes[COMMAND + 1]])
     }
 
-    /// What BAR `index` decodes now: its base and size, `None` while decoding is off or the BAR is at 0.
-    pub fn bar(&self, index: usize) -> Option<(Bar, u32)> {
+    /// Whether the function may read and write memory by itself: a device looks before each transfer.
+    pub fn is_master(&self) -> bool {
+        self.command() & COMMAND_MASTER != 0
+    }
+
+    /// Shows in the status register whether the function asks for an interrupt, and tells whether it may drive its pin.
+    pub fn set_interrupt(&mut self, asked: bool) -> bool {
+        let bit = STATUS_INTERRUPT as u8;
+        self.bytes[STATUS] = self.bytes[STATUS] & !bit | if asked { bit } else { 0 };
+        asked && self.command() & COMMAND_INTX_DISABLE == 0
+    }
+
+    /// What BAR `index` decodes now and from where; `None` while decoding is off or the BAR is at 0.
+    pub fn bar(&self, index: usize) -> Option<(Bar, u64)> {
         let bar = self.bars[index]?;
-        let raw = self.read((BAR0 + index * 4) as u8);
+        let at = (BAR0 + index * 4) as u8;
+        let raw = u64::from(self.read(at));
         let (base, enable) = match bar {
             Bar::Io { .. } => (raw & !3, COMMAND_IO),
-            Bar::Memory { .. } => (raw & !15, COMMAND_MEMORY),
+            Bar::Memory { .. } | Bar::Prefetchable { .. } => (raw & !15, COMMAND_MEMORY),
+            Bar::Memory64 { .. } => (raw & !15 | u64::from(self.read(at + 4)) << 32, COMMAND_MEMORY),
         };
         (base != 0 && self.command() & enable != 0).then_some((bar, base))
+    }
+
+    /// Where the expansion ROM is decoded now, and its size.
+    pub fn rom(&self) -> Option<(u64, u32)> {
+        let (size, raw) = (self.rom?, self.read(ROM as u8));
+        let on = raw & ROM_ENABLE != 0 && self.command() & COMMAND_MEMORY != 0;
+        on.then_some((u64::from(raw & !0x7ff), size))
     }
 
     /// Every byte, for saved state.
@@ -210,6 +320,26 @@ mod tests {
         assert_eq!(c.bar(1), None);
         c.write(0x04, COMMAND_MEMORY.into(), 0x3);
         assert_eq!(c.bar(1), Some((Bar::Memory { size: 4096 }, 0xe000_0000)));
+    }
+
+    #[test]
+    fn wide_bar_takes_two_registers() {
+        let mut c = function().with_bar(4, Bar::Memory64 { size: 0x4000 });
+        c.write(0x20, u32::MAX, 0xf);
+        c.write(0x24, u32::MAX, 0xf);
+        assert_eq!((c.read(0x20), c.read(0x24)), (0xffff_c004, u32::MAX));
+        c.write(0x24, 1, 0xf);
+        c.write(0x04, COMMAND_MEMORY.into(), 0x3);
+        assert_eq!(c.bar(4), Some((Bar::Memory64 { size: 0x4000 }, 0x1_ffff_c000)));
+    }
+
+    #[test]
+    fn capabilities_form_a_list() {
+        let mut c = function();
+        let first = c.add_capability(1, &[2, 0, 0, 0, 0, 0], &[]);
+        let second = c.add_capability(0x12, &[0, 0], &[]);
+        assert_eq!((c.byte(0x34), c.byte(second + 1), c.byte(first + 1)), (second, first, 0));
+        assert_eq!(second, first + 8);
     }
 
     #[test]
