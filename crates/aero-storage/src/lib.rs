@@ -7,5 +7,6 @@
 
 pub mod ata;
 pub mod atapi;
+pub mod floppy;
 pub mod ide;
 pub mod unit;
