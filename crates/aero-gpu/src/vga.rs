@@ -167,6 +167,18 @@ impl Vga {
         memory.map_video_window(self.plain_window());
     }
 
+    /// The place of an address in the PCI function's regions, `None` if it decodes none there.
+    pub fn decode(&self, address: u64) -> Option<At> {
+        let bar = |n: u8| self.config.bar(n.into()).map(|(bar, base)| (n, base, bar.size()));
+        let rom = self.config.rom().map(|(base, size)| (REGION_ROM, base, size.into()));
+        let regions = [bar(REGION_FRAME_BUFFER), bar(REGION_REGISTERS), rom];
+        let at = |(region, base, size): (u8, u64, u64)| {
+            let offset = address.checked_sub(base).filter(|o| *o < size)?;
+            Some(At::new(region, offset))
+        };
+        regions.into_iter().flatten().find_map(at)
+    }
+
     /// The piece of the legacy window through which bytes go as they are, and what of video memory it shows.
     fn plain_window(&self) -> Option<(core::ops::Range<u64>, u32)> {
         let (start, size) = self.window()?;
