@@ -232,6 +232,9 @@ pub enum BuildError {
     /// A number out of range.
     #[error("the instruction-count clock runs at 1 to 100000 MIPS, not at {0}")]
     Mips(u32),
+    /// A drive that has no place.
+    #[error("{0}")]
+    Drive(#[from] crate::drives::DriveError),
     /// No such processor.
     #[error("there is no CPU model '{0}'; there are {known}", known = MODELS.map(|m| m.name).join(", "))]
     Model(String),

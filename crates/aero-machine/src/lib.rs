@@ -10,10 +10,13 @@ mod boot;
 mod clock;
 mod config;
 mod devices;
+mod drives;
 mod engine;
 pub mod guest_cpu;
+mod hub;
 pub mod layout;
 mod machine;
+mod routes;
 mod typist;
 mod world;
 
@@ -25,6 +28,8 @@ pub use config::{
     Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel,
     MAX_FIRMWARE, REPEATABLE_RTC,
 };
+pub use drives::{Bus, Drive, DriveError};
 pub use engine::{Engine, processor};
+pub use hub::DriveTally;
 pub use machine::{Compiled, Exit, Machine, Stats};
 pub use world::Unclaimed;
