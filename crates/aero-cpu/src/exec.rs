@@ -315,7 +315,7 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> 
         if v.regions.jumps.is_stale(v.tlb) {
             v.regions.jumps.renew(v.tlb);
         }
-        if let Some(slot) = v.regions.jumps.lookup(v.st.rip, v.mode_key) {
+        if let Some(slot) = v.regions.jumps.lookup(v.st.rip, v.mode_key).or_else(|| v.parked_region()) {
             return run_compiled(v, translator.as_mut(), slot);
         }
         counts = true;
@@ -372,7 +372,7 @@ fn hot_block(
     translator: &mut dyn Translator,
 ) -> Option<u32> {
     let la = v.st.rip;
-    let answer = if block.lasts() { translator.hot(v, la) } else { Answer::Never };
+    let answer = if block.lasts() { translator.hot(v, la, cache) } else { Answer::Never };
     let limit = v.regions.threshold;
     cache.set_count(
         block,

@@ -15,6 +15,10 @@ fn limit(tier: Tier) -> usize {
     }
 }
 
+/// Instructions of a region from which on it ends where another begins. A shorter one has that code as well: what runs
+/// often together is better off in one.
+const SHORT: usize = 64;
+
 /// A straight run of instructions that is entered at its first only.
 #[derive(Clone, Debug)]
 pub struct Straight {
@@ -118,6 +122,9 @@ fn reach(source: &Source, env: &Env) -> Reached {
         found.leaders.insert(start);
         let mut at = start;
         while found.insns.len() < limit(env.tier) && !found.insns.contains_key(&at) {
+            if found.insns.len() >= SHORT && source.is_head(at) {
+                break;
+            }
             let Some(insn) = instruction(source, at, features) else { break };
             let flow = flow(&insn, mode);
             found.insns.insert(at, (insn, flow));
@@ -125,7 +132,8 @@ fn reach(source: &Source, env: &Env) -> Reached {
                 Flow::On => at += i32::from(insn.len),
                 Flow::Ends => break,
                 Flow::Branch => {
-                    open.extend(targets(at, &insn).into_iter().flatten());
+                    let targets = targets(at, &insn).into_iter().flatten();
+                    open.extend(targets.filter(|to| source.has_run(*to)));
                     break;
                 }
             }
