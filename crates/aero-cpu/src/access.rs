@@ -435,7 +435,7 @@ impl Vcpu<'_> {
 
     /// Whether misaligned accesses fault (#AC).
     pub(crate) fn alignment_checked(&self) -> bool {
-        self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0
+        self.st.eflags & eflags::AC != 0 && self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0
     }
 
     pub(crate) fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {

@@ -19,6 +19,9 @@ fn limit(tier: Tier) -> usize {
 /// often together is better off in one.
 const SHORT: usize = 64;
 
+/// The number of SS: a load of it holds traps off for an instruction.
+const STACK_SEGMENT: u8 = 2;
+
 /// A straight run of instructions that is entered at its first only.
 #[derive(Clone, Debug)]
 pub struct Straight {
@@ -62,6 +65,9 @@ pub fn flow(insn: &Insn, mode: Mode) -> Flow {
     if !ends || string {
         return Flow::On;
     }
+    if may_go_on(insn) {
+        return Flow::On;
+    }
     let near = matches!(insn.operands[0], Operand::Near(_));
     // A branch to 16 bits is nothing that compilers make.
     let narrow = !mode.code.eq(&aero_x86::CodeSize::B64) && insn.operand_size == 2;
@@ -77,6 +83,17 @@ pub fn flow(insn: &Insn, mode: Mode) -> Flow {
         M::Loop | M::Loope | M::Loopne | M::Jcxz => Flow::Ends,
         _ if near => Flow::Branch,
         _ => Flow::Ends,
+    }
+}
+
+/// Whether an instruction that ends the interpreter's blocks hardly ever has to: it may let an interrupt in or change what
+/// segments are, and a region has it run only when it has not.
+fn may_go_on(insn: &Insn) -> bool {
+    use Mnemonic as M;
+    match insn.mnemonic {
+        M::Popf | M::Popfd | M::Popfq | M::Sti | M::Wrmsr => true,
+        M::Mov | M::Pop => matches!(insn.operands[0], Operand::Seg(n) if n != STACK_SEGMENT),
+        _ => false,
     }
 }
 
