@@ -2,4 +2,10 @@
 //!
 //! A controller turns what a guest's driver programs into requests of [`aero_bus::block`] and their ends into status and
 //! interrupts. It knows nothing of files or formats: a drive is a [`DriveId`](aero_bus::block::DriveId) and what its medium
-//! holds. Commands that several controllers speak are in one place, away from any register.
+//! holds. Commands that several controllers speak are in one place, away from any register: [`ata`] for disks, [`atapi`] for
+//! discs, and [`unit`] is either of them at the end of a cable.
+
+pub mod ata;
+pub mod atapi;
+pub mod ide;
+pub mod unit;
