@@ -5,6 +5,7 @@
 //! holds. Commands that several controllers speak are in one place, away from any register: [`ata`] for disks, [`atapi`] for
 //! discs, and [`unit`] is either of them at the end of a cable.
 
+pub mod ahci;
 pub mod ata;
 pub mod atapi;
 pub mod ide;
