@@ -639,7 +639,7 @@ impl Port {
         if let Way::Pio(block) = entry.job.way {
             let ends = matches!(step, Step::End(_)) && !entry.job.packet;
             entry.pio_in = ends;
-            let last_block = (data.len() as u32 - 1) % block + 1;
+            let last_block = (data.len() as u32).saturating_sub(1) % block.max(1) + 1;
             let after = if ends { ata::READY } else { ata::BSY | ata::DRDY };
             self.send_pio_setup(cx, last_block, true, true, after);
         }
@@ -1136,6 +1136,8 @@ mod tests {
         fn start_port(&mut self, port: usize) {
             self.set(port, PX_CLB, (LIST + 0x400 * port as u64) as u32);
             self.set(port, PX_FB, (AREA + 0x100 * port as u64) as u32);
+            self.set(port, PX_CLBU, 0);
+            self.set(port, PX_FBU, 0);
             self.set(port, PX_CMD, CMD_FRE | CMD_SUD);
             self.set(port, PX_SERR, u32::MAX);
             self.set(port, PX_IS, u32::MAX);
@@ -1604,5 +1606,58 @@ mod tests {
         assert_eq!((twin.get(0, PX_SACT), twin.get(0, PX_IS)), (0, SDBS));
         assert_eq!(twin.memory(DATA, 2048), pattern(DISK_BYTES)[..2048]);
         assert!(twin.ahci.is_idle() && twin.raised());
+    }
+
+    /// Numbers without a pattern (xorshift64*).
+    fn random(state: &mut u64) -> u32 {
+        *state ^= *state >> 12;
+        *state ^= *state << 25;
+        *state ^= *state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    #[test]
+    fn garbage_in_registers_and_tables_does_no_harm() {
+        let seed = &mut 0x1234_5678_9abc_def1;
+        let mut rig = Rig::new();
+        for _ in 0..40_000 {
+            let (a, b, c) = (random(seed), random(seed), random(seed));
+            match a % 8 {
+                0 => rig.set((b % 2) as usize, u64::from(b >> 8) & 0x7c, c),
+                1 => rig.start_port((b % 2) as usize),
+                2 => {
+                    let mut garbage = command(c as u8, (c >> 8).into(), (b >> 16) as u16 & 0x3ff, &[]);
+                    garbage.fis[3] = (b >> 8) as u8;
+                    garbage.packet[..4].copy_from_slice(&c.to_le_bytes());
+                    garbage.packet[4..8].copy_from_slice(&(b & 0x00ff_0f0f).to_le_bytes());
+                    let place = (DATA + u64::from(c & 0xffff), b & 0xffff | 1);
+                    garbage.regions = vec![place; (a >> 8) as usize % 5];
+                    rig.issue((a >> 16) as usize & 1, (a >> 24) as u8 & 31, &garbage);
+                }
+                3 => rig.serve(),
+                4 => rig.write(u64::from(b & 0x1c), c),
+                5 => {
+                    for (_, request) in rig.board.fabric.take_transfers() {
+                        let result = Err(BlockError::Medium);
+                        let done = Completion { drive: request.drive, id: request.id, result };
+                        rig.ahci.complete(&mut rig.board.cx(), done.clone());
+                        rig.ahci.complete(&mut rig.board.cx(), done);
+                    }
+                }
+                6 if b.is_multiple_of(16) => {
+                    let medium = aero_bus::block::Medium { bytes: u64::from(c & 15) * 2048, read_only: true };
+                    rig.ahci.cd(1).unwrap().insert(medium);
+                }
+                _ => drop(rig.get((b % 6) as usize, u64::from(c) & 0x7c)),
+            }
+        }
+        let saved = rig.ahci.save();
+        let mut twin = Rig::cold();
+        twin.ahci.restore(&saved).unwrap();
+        assert_eq!(twin.ahci.save(), saved);
+        rig.write(GHC, GHC_HR);
+        rig.start_port(0);
+        rig.issue(0, 0, &command(0xec, 0, 0, &[(DATA, 512)]));
+        assert_eq!((rig.get(0, PX_CI), rig.memory(DATA, 2)), (0, vec![0x40, 0]), "it still works");
     }
 }

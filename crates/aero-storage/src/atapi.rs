@@ -470,9 +470,10 @@ impl Cd {
         if flags & CD_ERRORS != 0 || cdb[10] & 7 != 0 {
             return Err(Sense::INVALID_FIELD);
         }
-        let reply = self.read(first, count, Shape(flags & (CD_SYNC | CD_HEADER | CD_USER | CD_CODES)))?;
+        let parts = flags & (CD_SYNC | CD_HEADER | CD_USER | CD_CODES);
+        let reply = self.read(first, count, Shape(parts))?;
         match kind {
-            0 | 2 if flags & 0xf8 == 0 => Ok(Reply::Done),
+            0 | 2 if parts == 0 => Ok(Reply::Done),
             0 | 2 => Ok(reply),
             _ => Err(Sense::WRONG_TRACK_MODE),
         }
@@ -1132,6 +1133,8 @@ mod tests {
         let Reply::Read(_, shape) = header else { panic!("{header:?}") };
         assert_eq!(shape.of(16 * SECTOR, data), [0, 2, 0x16, 1]);
         assert_eq!(check(&mut cd, &[(0, 0xbe), (1, 4), (8, 1), (9, 0x10)]), (5, 0x64, 0), "not audio");
+        let subheader = cd.packet(&cdb(&[(0, 0xbe), (8, 1), (9, 0x40)]));
+        assert_eq!(subheader, Reply::Done, "mode 1 has none");
     }
 
     #[test]

@@ -425,6 +425,10 @@ impl Channel {
 
     fn write_command(&mut self, cx: &mut Cx<'_>, command: u8) {
         let busy = self.phase != Phase::Idle || self.registers[self.selected].status & ata::BSY != 0;
+        if command == ata::EXECUTE_DIAGNOSTIC && self.units[self.selected].is_none() {
+            // Both devices test themselves, whichever is selected, and device 0 answers for a device 1 that is not there.
+            self.selected ^= 1;
+        }
         let Some(unit) = &mut self.units[self.selected] else { return };
         // DEVICE RESET gets a packet device out of anything; else a busy device has no ears.
         if busy && !(command == ata::DEVICE_RESET && unit.cd().is_some() && self.control & SRST == 0) {
@@ -1491,5 +1495,74 @@ mod tests {
         let read = PortIo::read(&mut rig.ide, &mut rig.board.cx(), at, Width::B1);
         assert_eq!(read, Err(IoError::Unclaimed));
         assert_eq!(rig.inb(2, 7), 0, "the other one is");
+    }
+
+    #[test]
+    fn diagnostic_is_run_by_both_devices_whichever_is_selected() {
+        let mut rig = Rig::new();
+        rig.out(0, 6, 0x10);
+        rig.out(0, 7, 0x90);
+        assert!(rig.raised(0));
+        assert_eq!([7, 1, 2, 3, 4, 5].map(|at| rig.inb(0, at)), [0x50, 1, 1, 1, 0, 0]);
+    }
+
+    /// Numbers without a pattern (xorshift64*).
+    fn random(state: &mut u64) -> u32 {
+        *state ^= *state >> 12;
+        *state ^= *state << 25;
+        *state ^= *state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    #[test]
+    fn garbage_in_registers_and_tables_does_no_harm() {
+        const WIDTHS: [Width; 4] = [Width::B1, Width::B2, Width::B4, Width::B8];
+        let seed = &mut 0x1234_5678_9abc_def1;
+        let mut rig = Rig::new();
+        for _ in 0..200_000 {
+            let (a, b, c) = (random(seed), random(seed), random(seed));
+            let at = At::new((b % 5) as u8, (b >> 8 & 15).into());
+            match a % 8 {
+                0 => rig.table(&[((c & 0x1f_ffff), b >> 16), (0x3000, c >> 16)]),
+                1 => rig.start_master((b & 1).into(), b & 2 != 0),
+                2 => rig.serve(),
+                3 => rig.command(c as u8, b & 0x3fff, (c >> 8) as u8 & 15),
+                4 => {
+                    rig.out(3, 0, 0);
+                    rig.out(2, 6, 0x10);
+                    rig.out(2, 1, (b & 1) as u8);
+                    rig.out(2, 7, 0xa0);
+                    rig.write_data(
+                        2,
+                        &[c as u8, 0, 0, 0, (b >> 8) as u8 & 31, c as u8, 0, 0, 2, b as u8, 0, 0],
+                    );
+                }
+                5 => {
+                    for (_, request) in rig.board.fabric.take_transfers() {
+                        let result = Err(aero_bus::block::BlockError::Medium);
+                        let done = Completion { drive: request.drive, id: request.id, result };
+                        rig.ide.complete(&mut rig.board.cx(), done.clone());
+                        rig.ide.complete(&mut rig.board.cx(), done);
+                    }
+                }
+                6 => {
+                    let width = WIDTHS[(a >> 8) as usize & 3];
+                    let value = u64::from(c) & width.ones();
+                    let _ = PortIo::write(&mut rig.ide, &mut rig.board.cx(), at, width, value);
+                }
+                _ => {
+                    let width = WIDTHS[(a >> 8) as usize & 3];
+                    let _ = PortIo::read(&mut rig.ide, &mut rig.board.cx(), at, width);
+                }
+            }
+        }
+        let saved = rig.ide.save();
+        let mut twin = Rig::new();
+        twin.ide.restore(&saved).unwrap();
+        assert_eq!(twin.ide.save(), saved);
+        rig.out(1, 0, 4);
+        rig.out(1, 0, 0);
+        rig.command(0xec, 0, 0);
+        assert_eq!((rig.inb(0, 7), rig.read_data(0, 2, Width::B2)), (0x58, vec![0x40, 0]), "it still works");
     }
 }
