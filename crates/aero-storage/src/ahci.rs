@@ -1,18 +1,21 @@
 //! The ICH9's AHCI function: six serial ports.
 //!
-//! A port has no registers for a command's parameters. The guest writes the registers' contents as a message, a **FIS**, into a
-//! command table in memory, with a list of regions for the data (PRDT), and sets the slot's bit in PxCI. The port answers with
-//! FISes too, each in its place in a receive area, and the task file register PxTFD shows what the last one said: not the state
-//! of the device, but what it has told. So status, FIS and bits of PxCI change together, in the order of a real link, and the
-//! interrupt comes last: **a driver that polls after an interrupt finds the slot's bit cleared.**
+//! A port has no registers for a command's parameters. The guest writes the registers' contents as a message,
+//! a **FIS**, into a command table in memory, with a list of regions for the data (PRDT), and sets the slot's
+//! bit in PxCI. The port answers with FISes too, each in its place in a receive area, and the task file
+//! register PxTFD shows what the last one said: not the state of the device, but what it has told. So status,
+//! FIS and bits of PxCI change together, in the order of a real link, and the interrupt comes last: **a
+//! driver that polls after an interrupt finds the slot's bit cleared.**
 //!
-//! What ends a command depends on its protocol. Data to the host by PIO ends with the PIO Setup FIS of its last block; DMA, PIO from
-//! the host, packets and commands without data with a Register FIS (D2H); a queued command with a Set Device Bits FIS, which
-//! clears its bit in PxSACT. A queued command gives its slot's bit in PxCI back at once, and its data may come in any order.
-//! An error sets PxIS.TFES and nothing else, keeps PxCI, and holds the port until the guest has turned PxCMD.ST off and on.
+//! What ends a command depends on its protocol. Data to the host by PIO ends with the PIO Setup FIS of its
+//! last block; DMA, PIO from the host, packets and commands without data with a Register FIS (D2H); a queued
+//! command with a Set Device Bits FIS, which clears its bit in PxSACT. A queued command gives its slot's bit
+//! in PxCI back at once, and its data may come in any order. An error sets PxIS.TFES and nothing else, keeps
+//! PxCI, and holds the port until the guest has turned PxCMD.ST off and on.
 //!
-//! **Link.** Ports spin up one by one (CAP.SSS): PxCMD.SUD, or PxSCTL.DET going from 1 to 0, brings the link up, and the device
-//! sends its signature as a D2H FIS, which waits until the guest receives FISes (PxCMD.FRE); until then PxTFD is 7Fh.
+//! **Link.** Ports spin up one by one (CAP.SSS): PxCMD.SUD, or PxSCTL.DET going from 1 to 0, brings the link
+//! up, and the device sends its signature as a D2H FIS, which waits until the guest receives FISes
+//! (PxCMD.FRE); until then PxTFD is 7Fh.
 //!
 //! Region 5: 4 KiB of registers. (Serial ATA AHCI 1.3.1; Intel 316972, ICH9; SATA 3.0 for the FISes.)
 
@@ -43,8 +46,9 @@ mod spec {
     pub const PORT_BASE: u64 = 0x100;
     pub const PORT_BYTES: u64 = 0x80;
 
-    /// 64-bit addresses, queued commands, staggered spin-up, command list override, 3 Gbit/s, AHCI only, PIO with several
-    /// blocks, 32 slots. No port multiplier, no coalescing, no notification, no power states of the link.
+    /// 64-bit addresses, queued commands, staggered spin-up, command list override, 3 Gbit/s, AHCI only, PIO
+    /// with several blocks, 32 slots. No port multiplier, no coalescing, no notification, no power states of
+    /// the link.
     pub const CAP_VALUE: u32 =
         1 << 31 | 1 << 30 | 1 << 27 | 1 << 24 | 2 << 20 | 1 << 18 | 1 << 15 | 31 << 8 | (PORTS as u32 - 1);
     pub const PI_VALUE: u32 = (1 << PORTS) - 1;
@@ -563,8 +567,8 @@ impl Port {
         self.advance(cx, slot, step);
     }
 
-    /// The device has taken a queued command and is ready for the next: its slot's bit is the guest's again, but not the slot,
-    /// whose bit in PxSACT is still set.
+    /// The device has taken a queued command and is ready for the next: its slot's bit is the guest's again,
+    /// but not the slot, whose bit in PxSACT is still set.
     fn release(&mut self, cx: &mut Cx<'_>, slot: u8) {
         self.state.ci &= !(1 << slot);
         self.send_d2h(cx, ata::READY, Ending::GOOD, false);
@@ -735,8 +739,8 @@ fn task_file(fis: &mut [u8; 20], ending: Ending) {
     fis[12..14].copy_from_slice(&ending.count.unwrap_or_default().to_le_bytes());
 }
 
-/// Goes through the regions behind what has been moved, for `bytes`; `copy` gets an address and a range of the bytes, and says
-/// whether that was memory.
+/// Goes through the regions behind what has been moved, for `bytes`; `copy` gets an address and a range of
+/// the bytes, and says whether that was memory.
 fn walk(
     cx: &mut Cx<'_>,
     slot: &Slot,
@@ -858,7 +862,8 @@ impl Ahci {
         }
     }
 
-    /// Collects the ports' causes, and drives the pin or sends the message. A port whose causes remain sets its bit again.
+    /// Collects the ports' causes, and drives the pin or sends the message. A port whose causes remain sets
+    /// its bit again.
     fn update_interrupt(&mut self, cx: &mut Cx<'_>) {
         for (n, port) in self.ports.iter().enumerate() {
             if port.state.causes() & port.state.ie != 0 {
@@ -931,7 +936,8 @@ impl PciFunction for Ahci {
     }
 }
 
-/// Registers whose bits a write clears or sets one by one: the bytes that a narrow write leaves out are zeros there.
+/// Registers whose bits a write clears or sets one by one: the bytes that a narrow write leaves out are zeros
+/// there.
 fn is_bitwise(offset: u64) -> bool {
     let in_port = offset.checked_sub(PORT_BASE).map(|from| from % PORT_BYTES);
     offset == IS || matches!(in_port, Some(PX_IS | PX_SERR | PX_SACT | PX_CI | PX_SNTF))

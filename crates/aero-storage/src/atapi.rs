@@ -1,16 +1,18 @@
 //! Discs: the packet commands of a CD and DVD drive, away from any register.
 //!
-//! The controller collects twelve bytes and asks [`Cd::packet`] what they mean; the [`Reply`] is data, an extent of the medium, data
-//! to take, or an end. A command that fails leaves a [`Sense`], which REQUEST SENSE fetches: key, and what exactly.
+//! The controller collects twelve bytes and asks [`Cd::packet`] what they mean; the [`Reply`] is data, an
+//! extent of the medium, data to take, or an end. A command that fails leaves a [`Sense`], which REQUEST
+//! SENSE fetches: key, and what exactly.
 //!
-//! A change of medium shows in three ways, since guests look at any of them. The first command after it that may tell (not INQUIRY,
-//! REQUEST SENSE, GET CONFIGURATION or GET EVENT STATUS) fails once with UNIT ATTENTION, 6/28h. GET EVENT STATUS NOTIFICATION has an
-//! event, once. Without a medium, commands that need one fail with NOT READY, 2/3Ah. A guest that has locked the tray sees
-//! the host's wish to eject as an event and opens the tray itself.
+//! A change of medium shows in three ways, since guests look at any of them. The first command after it that
+//! may tell (not INQUIRY, REQUEST SENSE, GET CONFIGURATION or GET EVENT STATUS) fails once with UNIT
+//! ATTENTION, 6/28h. GET EVENT STATUS NOTIFICATION has an event, once. Without a medium, commands that need
+//! one fail with NOT READY, 2/3Ah. A guest that has locked the tray sees the host's wish to eject as an event
+//! and opens the tray itself.
 //!
-//! The medium is an image of 2,048-byte sectors. READ CD wants more of a sector than that: synchronisation, header and the error
-//! correction codes are computed, as they follow from the address and the data. (MMC-5, T10/1675-D; SPC-3; ATA/ATAPI-7 for
-//! PACKET; ECMA-130 sections 14 and annex A for sectors.)
+//! The medium is an image of 2,048-byte sectors. READ CD wants more of a sector than that: synchronisation,
+//! header and the error correction codes are computed, as they follow from the address and the data. (MMC-5,
+//! T10/1675-D; SPC-3; ATA/ATAPI-7 for PACKET; ECMA-130 sections 14 and annex A for sectors.)
 
 use crate::ata::{self, Ending, Extent, Plan, TaskFile, Way};
 use aero_bus::block::{DriveId, Medium};
@@ -60,7 +62,8 @@ mod spec {
     pub const SET_CD_SPEED: u8 = 0xbb;
     pub const MECHANISM_STATUS: u8 = 0xbd;
     pub const READ_CD: u8 = 0xbe;
-    /// Commands of writers, players and copy protection, which guests try and this drive, truthfully, does not have.
+    /// Commands of writers, players and copy protection, which guests try and this drive, truthfully, does
+    /// not have.
     pub const KNOWN_ABSENT: [u8; 14] =
         [0x04, 0x2a, 0x35, 0x45, 0x47, 0x4b, 0x53, 0x54, 0x5b, 0x5c, 0xa1, 0xa3, 0xa4, 0xaa];
 
@@ -159,7 +162,8 @@ pub enum Reply {
     Take(u32),
 }
 
-/// What a guest can change in a drive, and what it has yet to be told: plain data, part of the saved state of its controller.
+/// What a guest can change in a drive, and what it has yet to be told: plain data, part of the saved state of
+/// its controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct CdSettings {
     open: bool,
@@ -241,8 +245,8 @@ impl Cd {
         self.announce();
     }
 
-    /// The host asks for the medium back. While a guest has the tray locked it is only told of the wish, and this is false,
-    /// unless `force`.
+    /// The host asks for the medium back. While a guest has the tray locked it is only told of the wish, and
+    /// this is false, unless `force`.
     pub fn eject(&mut self, force: bool) -> bool {
         if self.settings.locked && !force {
             self.settings.event = EVENT_EJECT_REQUEST;
@@ -707,7 +711,8 @@ impl Cd {
         let mut capabilities = vec![0; 18];
         if control != 1 {
             let speed = self.settings.speed.to_be_bytes();
-            // Reads CD-R, CD-RW, DVD-ROM; nothing is written; modes 1 and 2, sessions; a tray that locks and ejects.
+            // Reads CD-R, CD-RW, DVD-ROM; nothing is written; modes 1 and 2, sessions; a tray that locks and
+            // ejects.
             let lock = u8::from(self.settings.locked) << 1;
             capabilities[..6].copy_from_slice(&[0x0b, 0, 0x70, 0, 0x29 | lock, 0]);
             capabilities[6..8].copy_from_slice(&SPEED.to_be_bytes());
@@ -845,7 +850,8 @@ fn features(profile: u16, serial: &str) -> Vec<Feature> {
     ]
 }
 
-/// A whole sector of mode 1: synchronisation, header, data, and the codes that protect them (ECMA-130, section 14).
+/// A whole sector of mode 1: synchronisation, header, data, and the codes that protect them (ECMA-130,
+/// section 14).
 fn raw_sector(lba: u32, data: &[u8; 2048]) -> [u8; RAW] {
     let mut raw = [0; RAW];
     raw[1..11].fill(0xff);
@@ -883,7 +889,8 @@ const THIRD: [u8; 256] = {
     table
 };
 
-/// Writes the P or Q parity at `at`: `vectors` of them, of `len` bytes each, `step` apart (ECMA-130, annex A).
+/// Writes the P or Q parity at `at`: `vectors` of them, of `len` bytes each, `step` apart (ECMA-130, annex
+/// A).
 fn parity(raw: &mut [u8; RAW], at: usize, vectors: usize, len: usize, spread: usize, step: usize) {
     let size = vectors * len;
     for vector in 0..vectors {
@@ -1118,7 +1125,8 @@ mod tests {
         assert_eq!((raw.len(), &raw[16..2064]), (RAW, &data[..]));
         assert_eq!(raw[..16], [0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 2, 0x16, 1]);
         assert_eq!(edc(&raw[..2068]), 0, "a CRC over its own code is 0");
-        // Each column of P and each diagonal of Q is a code word: its sum, and its sum weighted by powers of two, are 0.
+        // Each column of P and each diagonal of Q is a code word: its sum, and its sum weighted by powers of
+        // two, are 0.
         for (vectors, len, spread, step, parity) in [(86, 24, 2, 86, 2076), (52, 43, 86, 88, 2248)] {
             for vector in 0..vectors {
                 let start = (vector >> 1) * spread + (vector & 1);
