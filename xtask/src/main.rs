@@ -14,6 +14,7 @@ mod layers;
 mod lint;
 mod parity;
 mod paths;
+mod room;
 mod serve;
 mod setup;
 mod sources;

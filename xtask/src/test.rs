@@ -18,6 +18,7 @@ use crate::layers;
 use crate::lint;
 use crate::parity;
 use crate::paths;
+use crate::room;
 use crate::serve;
 use crate::setup::{self, Scope};
 use crate::wasm::{self, Quality};
@@ -38,7 +39,8 @@ struct Step {
     vital: bool,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
+    Step { name: "room", run: |_| room::ensure(), vital: true },
     Step { name: "setup", run: |_| setup::ensure(Scope::Test), vital: true },
     Step { name: "format", run: |_| lint::format(), vital: false },
     Step { name: "layers", run: |_| lint::rules(), vital: false },

@@ -181,21 +181,30 @@ impl Vcpu<'_> {
 
     /// Where instruction bytes at `la` lie.
     pub fn translate_fetch(&mut self, la: u64, user: bool) -> Result<Place, Stop> {
-        let who = if user { Who::User } else { Who::Supervisor };
-        let page = self.walk(la, Access { who, kind: Kind::Fetch })?;
-        self.tlb.note_fetch(la, page.size);
-        Ok(match self.ram_of(&page) {
-            Some(at) => Place::Ram(at | (la & 0xfff) as u32),
-            None => Place::Device(self.mem.gated(Gpa(page.base)).0 | la & 0xfff),
-        })
+        Ok(self.fetch_page(la, user)?.0)
     }
 
-    /// Where instruction bytes at `la` lie, if nothing has to be changed to find out.
-    pub(crate) fn peek_fetch(&mut self, la: u64) -> Option<CodePage> {
+    /// The same, and whether a CR3 load leaves it so.
+    pub(crate) fn fetch_page(&mut self, la: u64, user: bool) -> Result<(Place, bool), Stop> {
+        let who = if user { Who::User } else { Who::Supervisor };
+        let page = self.walk(la, Access { who, kind: Kind::Fetch })?;
+        self.tlb.note_fetch(la, page.size, page.global);
+        let place = match self.ram_of(&page) {
+            Some(at) => Place::Ram(at | (la & 0xfff) as u32),
+            None => Place::Device(self.mem.gated(Gpa(page.base)).0 | la & 0xfff),
+        };
+        Ok((place, page.global))
+    }
+
+    /// Where instruction bytes at `la` lie, if nothing has to be changed to find out. The answer stands until the TLB is
+    /// told otherwise if it is `kept`.
+    pub(crate) fn peek_fetch(&mut self, la: u64, kept: bool) -> Option<CodePage> {
         let who = if self.st.cpl == 3 { Who::User } else { Who::Supervisor };
         let page = mmu::peek(self.st, self.core.config.model.features, self.mem, la, who)?;
         let at = self.ram_of(&page)?;
-        self.tlb.note_compiled(la, page.size);
+        if kept {
+            self.tlb.note_fetch(la, page.size, page.global);
+        }
         Some(CodePage { at, global: page.global })
     }
 
@@ -431,7 +440,7 @@ impl Vcpu<'_> {
 
     /// Whether misaligned accesses fault (#AC).
     pub(crate) fn alignment_checked(&self) -> bool {
-        self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0 && self.st.eflags & eflags::AC != 0
+        self.st.eflags & eflags::AC != 0 && self.st.cpl == 3 && self.st.cr0 & cr0::AM != 0
     }
 
     pub(crate) fn check_alignment(&mut self, la: u64, len: u32) -> Result<(), Stop> {

@@ -2,7 +2,7 @@
 //!
 //! A block is a straight run of instructions within one page (its last may cross into the next), decoded once and found
 //! again by **physical** place and [`Mode`], so that every address space shares it. In front stands the jump cache, keyed
-//! by linear address, which is all that a warm dispatch touches. A store to code removes the page's blocks and turns
+//! by linear address, which is all that a warm dispatch touches; what it knows of global pages outlasts CR3 loads. A store to code removes the page's blocks and turns
 //! their first instruction into [`stale`], so the jump cache needs no search.
 //!
 //! Code outside RAM (a ROM that is a device, the video window) is read through the bus and decoded anew every time, an
@@ -29,7 +29,7 @@ const MAX_OPS: usize = 768 << 10;
 /// Dropped blocks whose heat is kept.
 const MAX_COOLED: usize = 4096;
 
-const JUMP_ENTRIES: usize = 4096;
+const JUMP_ENTRIES: usize = 16384;
 
 /// Where a block's instructions lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,20 +50,24 @@ impl Block {
 struct JumpEntry {
     la: u64,
     key: u64,
+    /// The [`lasting_key`] under which it can be used again when `key` no longer matches.
+    lasting: u64,
     block: Block,
 }
 
-/// A page that code was fetched from: the walk of a fetch, remembered as long as the TLB's generation lasts.
+/// A page that code was fetched from: the walk of a fetch, remembered as long as the TLB's generation lasts, or of a
+/// global page until that begins anew.
 #[derive(Clone, Copy)]
 struct FetchEntry {
     page: u64,
     key: u64,
+    lasting: u64,
     host: u32,
 }
 
 const FETCH_ENTRIES: usize = 256;
 
-const NO_FETCH: FetchEntry = FetchEntry { page: 0, key: u64::MAX, host: 0 };
+const NO_FETCH: FetchEntry = FetchEntry { page: 0, key: u64::MAX, lasting: u64::MAX, host: 0 };
 
 /// The first op of the cache: an instruction that lies outside RAM is put here to be run once.
 const UNCACHED: Op = Op {
@@ -79,7 +83,8 @@ const UNCACHED: Op = Op {
     end: 1,
 };
 
-const NO_ENTRY: JumpEntry = JumpEntry { la: 0, key: u64::MAX, block: Block { start: 0, len: 0 } };
+const NO_ENTRY: JumpEntry =
+    JumpEntry { la: 0, key: u64::MAX, lasting: u64::MAX, block: Block { start: 0, len: 0 } };
 
 /// A block with the page that its last instruction crosses into.
 #[derive(Clone, Copy)]
@@ -97,7 +102,7 @@ pub struct BlockCache {
     cooled: FxHashMap<u64, i32>,
     by_place: FxHashMap<u64, Entry>,
     by_page: FxHashMap<u32, Vec<u64>>,
-    jump: Box<[JumpEntry; JUMP_ENTRIES]>,
+    jump: Box<[JumpEntry]>,
     fetch: Box<[FetchEntry]>,
 }
 
@@ -109,7 +114,7 @@ impl Default for BlockCache {
             cooled: FxHashMap::default(),
             by_place: FxHashMap::default(),
             by_page: FxHashMap::default(),
-            jump: Box::new([NO_ENTRY; JUMP_ENTRIES]),
+            jump: vec![NO_ENTRY; JUMP_ENTRIES].into_boxed_slice(),
             fetch: vec![NO_FETCH; FETCH_ENTRIES].into_boxed_slice(),
         }
     }
@@ -119,6 +124,11 @@ impl Default for BlockCache {
 #[inline(always)]
 pub fn jump_key(v: &Vcpu<'_>) -> u64 {
     u64::from(v.tlb.generation) << 8 | v.mode_key
+}
+
+/// The same of an entry for a global page, which CR3 loads leave alone.
+fn lasting_key(v: &Vcpu<'_>) -> u64 {
+    u64::from(v.tlb.renewals) << 8 | v.mode_key
 }
 
 #[inline(always)]
@@ -146,6 +156,22 @@ impl BlockCache {
         self.heat[block.start as usize].set(to);
     }
 
+    /// Where on the page at arena offset `page` blocks of the mode with this key begin that were dispatched `least` times
+    /// or more: bytes from the page's start, in order.
+    pub fn starts(&self, mem: &GuestMemory, page: u32, mode_key: u64, least: i32) -> Vec<u16> {
+        let keys = self.by_page.get(&mem.page_of(page)).into_iter().flatten();
+        let wanted = place_key(page, Mode::of_key(mode_key as u32));
+        let ran = keys.filter(|key| {
+            let entry = self.by_place.get(key);
+            **key & !0xfff == wanted
+                && entry.is_some_and(|e| self.heat[e.block.start as usize].get() >= least)
+        });
+        let mut starts: Vec<u16> = ran.map(|key| (key & 0xfff) as u16).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts
+    }
+
     /// The block at linear address `la`, decoded if need be.
     ///
     /// # Errors
@@ -162,13 +188,18 @@ impl BlockCache {
     #[cold]
     #[inline(never)]
     fn find(&mut self, v: &mut Vcpu<'_>, la: u64) -> Result<Block, Stop> {
+        let entry = &mut self.jump[jump_slot(la)];
+        if entry.la == la && entry.lasting == lasting_key(v) {
+            entry.key = jump_key(v);
+            return Ok(entry.block);
+        }
         v.core.counters.dispatch_misses += 1;
         let user = v.st.cpl == 3;
         if v.mode.code == aero_x86::CodeSize::B64 && !crate::access::is_canonical(la) {
             return Err(v.gp(0));
         }
         check_limit(v, la)?;
-        let place = self.translate(v, la, user)?;
+        let (place, lasting) = self.translate(v, la, user)?;
         let Place::Ram(at) = place else { return self.decode_uncached(v, la, place) };
         let key = place_key(at, v.mode);
         let entry = match self.by_place.get(&key).copied() {
@@ -178,23 +209,25 @@ impl BlockCache {
                 None => return self.decode_uncached(v, la, place),
             },
         };
-        self.jump[jump_slot(la)] = JumpEntry { la, key: jump_key(v), block: entry.block };
+        let lasting = if entry.second.is_none() { lasting } else { u64::MAX };
+        self.jump[jump_slot(la)] = JumpEntry { la, key: jump_key(v), lasting, block: entry.block };
         Ok(entry.block)
     }
 
-    /// Where the code at `la` lies.
-    fn translate(&mut self, v: &mut Vcpu<'_>, la: u64, user: bool) -> Result<Place, Stop> {
-        let (page, key) = (la & !0xfff, jump_key(v));
+    /// Where the code at `la` lies, and the [`lasting_key`] under which it stays there when the generation moves on.
+    fn translate(&mut self, v: &mut Vcpu<'_>, la: u64, user: bool) -> Result<(Place, u64), Stop> {
+        let page = la & !0xfff;
         let slot = (la >> 12) as usize % FETCH_ENTRIES;
         let entry = self.fetch[slot];
-        if entry.page == page && entry.key == key {
-            return Ok(Place::Ram(entry.host | (la & 0xfff) as u32));
+        if entry.page == page && (entry.key == jump_key(v) || entry.lasting == lasting_key(v)) {
+            return Ok((Place::Ram(entry.host | (la & 0xfff) as u32), entry.lasting));
         }
-        let place = v.translate_fetch(la, user)?;
+        let (place, global) = v.fetch_page(la, user)?;
+        let lasting = if global { lasting_key(v) } else { u64::MAX };
         if let Place::Ram(at) = place {
-            self.fetch[slot] = FetchEntry { page, key, host: at & !0xfff };
+            self.fetch[slot] = FetchEntry { page, key: jump_key(v), lasting, host: at & !0xfff };
         }
-        Ok(place)
+        Ok((place, lasting))
     }
 
     /// The one instruction at `la`, of which some bytes lie outside RAM at `place` or on the page after it.

@@ -309,13 +309,15 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> 
     }
     let mut counts = false;
     let left_one = translator.is_some() && core::mem::take(&mut v.regions.left_one);
+    // Compiled code takes unaligned accesses as they come.
     if let Some(translator) = translator
         && !left_one
+        && !v.alignment_checked()
     {
         if v.regions.jumps.is_stale(v.tlb) {
             v.regions.jumps.renew(v.tlb);
         }
-        if let Some(slot) = v.regions.jumps.lookup(v.st.rip, v.mode_key) {
+        if let Some(slot) = v.regions.jumps.lookup(v.st.rip, v.mode_key).or_else(|| v.parked_region()) {
             return run_compiled(v, translator.as_mut(), slot);
         }
         counts = true;
@@ -372,7 +374,7 @@ fn hot_block(
     translator: &mut dyn Translator,
 ) -> Option<u32> {
     let la = v.st.rip;
-    let answer = if block.lasts() { translator.hot(v, la) } else { Answer::Never };
+    let answer = if block.lasts() { translator.hot(v, la, cache) } else { Answer::Never };
     let limit = v.regions.threshold;
     cache.set_count(
         block,
@@ -403,11 +405,34 @@ pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool 
     // Code may lie elsewhere now, or mean something else. A repeat is charged for its rounds too.
     let same = jump_key(v) == v.regions.key && (v.st.cr0, v.st.cr4) == controls;
     let covered = v.st.budget == budget - 1 || v.st.budget >= i64::from(LONGEST_WAY);
-    let goes_on = done.is_ok() && !v.attention && v.st.rip == next && same && covered;
+    let straight = matches!(done, Ok(()) | Err(Stop::Branch)) && v.st.rip == next && !v.alignment_checked();
+    let goes_on = straight && same && covered && (!v.attention || needs_nobody(v));
     if !goes_on {
         v.regions.ended = done;
     }
     !goes_on
+}
+
+/// Whether the run loop would find nothing to do before the next instruction, though something asked it to look: POPF and
+/// STI do each time. Then it need not.
+fn needs_nobody(v: &mut Vcpu<'_>) -> bool {
+    // The shadow of STI matters only if something waits behind it. With so much budget left nothing can come before
+    // the next instruction is over.
+    let shadow = match v.core.shadow {
+        Shadow::Open => true,
+        Shadow::Interrupts => v.st.budget >= i64::from(LONGEST_WAY),
+        Shadow::Traps => false,
+    };
+    let alone = v.st.eflags & (eflags::TF | eflags::RF | eflags::VIP) != 0 || v.core.watch.execute;
+    let trapped = alone || v.core.pending_debug != 0 || v.core.nmi_pending;
+    let changed = v.tlb.map_is_stale(v.mem) || v.mem.code_was_modified();
+    let nobody = shadow && !trapped && !changed && !v.interrupt_waits();
+    if nobody && !v.bus.needs_attention() && !v.timer_came_nearer() {
+        v.core.shadow = Shadow::Open;
+        v.attention = false;
+        return true;
+    }
+    false
 }
 
 /// As [`dispatch`], for code in a segment with a limit.

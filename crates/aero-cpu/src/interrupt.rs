@@ -98,6 +98,13 @@ impl Vcpu<'_> {
         Ok(())
     }
 
+    /// Whether [`Vcpu::take_interrupt`] would take a maskable one.
+    pub(crate) fn interrupt_waits(&self) -> bool {
+        let lapic = &self.core.lapic;
+        self.st.eflags & eflags::IF != 0
+            && (lapic.pending_vector().is_some() || lapic.extint_enabled() && self.bus.interrupt_line())
+    }
+
     fn next_vector(&mut self) -> Option<u8> {
         if self.core.lapic.pending_vector().is_some() {
             return Some(self.core.lapic.acknowledge());

@@ -29,7 +29,7 @@ mod translator;
 
 pub use helpers::{exec, load, load16, place, settle, store, store16};
 pub use place::CodePage;
-pub use regions::Regions;
+pub use regions::{Regions, Residence};
 pub use translator::{Answer, Found, Tally, Translator};
 
 use crate::op::muldiv;

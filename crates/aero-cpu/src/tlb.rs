@@ -26,8 +26,8 @@ const MAX_FILLED: usize = 1 << 17;
 /// And so many regions of large pages: a guest that touches ever new ones must not fill the host's memory.
 const MAX_LARGE: usize = 1 << 12;
 
-/// Pages with compiled code that are remembered: beyond that everything begins anew.
-const MAX_COMPILED: usize = 1 << 15;
+/// Global pages with code that are remembered: beyond that everything begins anew.
+const MAX_LASTING: usize = 1 << 15;
 
 /// Write entries of video memory that are remembered: beyond that all are withdrawn.
 const MAX_VIDEO_WRITES: usize = 1 << 14;
@@ -49,10 +49,10 @@ pub struct Tlb {
     large: FxHashSet<u64>,
     /// 1 GiB-aligned regions that entries of 1 GiB pages were filled in.
     huge: FxHashSet<u64>,
-    /// Pages that code was fetched from in this generation: INVLPG of any other leaves the generation alone.
+    /// Pages, not global, that code was fetched from in this generation: INVLPG of any other leaves it alone.
     fetched: FxHashSet<u64>,
-    /// Pages that compiled code may be entered from. A CR3 load leaves global ones in use.
-    compiled: FxHashSet<u64>,
+    /// Global pages that code was fetched from, or may be: a CR3 load leaves what was found there in use.
+    lasting: FxHashSet<u64>,
     /// Keys (of PKRU, of IA32_PKRS) that had a say in what is filled, as bits.
     keys: [u16; 2],
     /// Counts flushes; what was derived from translations is stale when it moved on.
@@ -81,7 +81,7 @@ impl Tlb {
             large: FxHashSet::default(),
             huge: FxHashSet::default(),
             fetched: FxHashSet::default(),
-            compiled: FxHashSet::default(),
+            lasting: FxHashSet::default(),
             keys: [0; 2],
             generation: 1,
             renewals: 0,
@@ -257,7 +257,7 @@ impl Tlb {
         } else {
             self.clear(la);
             let page = la >> 12;
-            if self.compiled.contains(&page) {
+            if self.lasting.contains(&page) {
                 self.renew();
             } else if self.fetched.contains(&page) {
                 self.begin_generation();
@@ -274,18 +274,17 @@ impl Tlb {
         }
     }
 
-    /// Code was fetched at `la` from a page of `size` bytes, and the walk is remembered until the generation moves on.
-    pub fn note_fetch(&mut self, la: u64, size: u64) {
-        self.fetched.insert(la >> 12);
-        self.note_size(la, size);
-    }
-
-    /// Compiled code has been found at `la` in a page of `size` bytes, and may be entered there without another walk.
-    pub fn note_compiled(&mut self, la: u64, size: u64) {
-        if self.compiled.len() >= MAX_COMPILED {
-            self.renew();
+    /// Code at `la` lies in a page of `size` bytes, and may be run there without another walk until the generation moves
+    /// on, or, if the page is `global`, the renewals do.
+    pub fn note_fetch(&mut self, la: u64, size: u64, global: bool) {
+        if global {
+            if self.lasting.len() >= MAX_LASTING {
+                self.renew();
+            }
+            self.lasting.insert(la >> 12);
+        } else {
+            self.fetched.insert(la >> 12);
         }
-        self.compiled.insert(la >> 12);
         self.note_size(la, size);
     }
 
@@ -304,7 +303,7 @@ impl Tlb {
 
     /// Begins a generation that nothing outlasts.
     fn renew(&mut self) {
-        self.compiled.clear();
+        self.lasting.clear();
         self.renewals = self.renewals.wrapping_add(1);
         self.begin_generation();
     }

@@ -15,25 +15,37 @@
 //! are dropped, before anything else runs; the others stay, so that data beside code costs no compiling. A page that
 //! keeps changing is given up for a while ([`churn`]).
 //!
+//! **Heads.** Once one block of a loop is hot, so are the others a moment later, and what they reach is the same. They wait
+//! whether the region of the first is enough ([`covers`]).
+//!
 //! **Room.** A module is the unit that can be given back. When there are too many, those go whose regions have not been
 //! found for longest.
 
 mod churn;
+mod covers;
 mod queue;
 mod store;
 
 use crate::host::{CodeHost, Done, HostError};
 use crate::job::{Compiled, Env, Job, Module, Tier};
+use aero_cpu::block::BlockCache;
 use aero_cpu::jit::{Answer, Found, LONGEST_WAY, Status, Tally, Translator};
 use aero_cpu::vcpu::Vcpu;
 use aero_mem::{GuestMemory, Layout, TlbKind};
 use churn::Churn;
 use core::ffi::c_void;
-use queue::{Queue, Wanted};
+use covers::Covers;
+use queue::{Profile, Queue, Wanted};
 use store::{Failure, Place, Region, State, Store};
 
 /// Times that a region is found not to fit the address space before it is compiled anew from the one it is wanted in.
 const MAX_MISFITS: u32 = 64;
+
+/// From this threshold on, the interpreter has seen enough by then to say which code runs at all.
+const PROFILED: u32 = 16;
+
+/// Dispatches of a block that make it worth compiling along with a hot one.
+const RAN: i32 = 2;
 
 /// Choices that are compiled into code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +101,7 @@ pub struct CodeCache {
     store: Store,
     queue: Queue,
     churn: Churn,
+    covers: Covers,
     tally: Tally,
 }
 
@@ -119,6 +132,7 @@ impl CodeCache {
             store: Store::default(),
             queue: Queue::default(),
             churn: Churn::default(),
+            covers: Covers::default(),
             tally: Tally::default(),
         }
     }
@@ -135,8 +149,8 @@ impl CodeCache {
             State::Failed(_) => return Some(Answer::Never),
             State::Ready(region) => region,
         };
-        if let Some(global) = region.fits(v, la) {
-            let slot = region.slot;
+        let slot = region.slot;
+        if let Some(global) = v.region_fits(slot, la) {
             self.store.found(slot);
             return Some(Answer::Run(Found { slot, global }));
         }
@@ -150,13 +164,23 @@ impl CodeCache {
     }
 
     /// Puts the block at `la` into the queue.
-    fn request(&mut self, v: &mut Vcpu<'_>, la: u64, place: Place) {
+    fn request(&mut self, v: &mut Vcpu<'_>, la: u64, place: Place, blocks: &BlockCache) {
         if self.queue.waiting() >= self.limits.queue {
             return;
         }
         let (churn, now) = (&self.churn, v.retired());
-        let Some(wanted) = Wanted::at(v, la, place, |page| churn.is_given_up(page, now)) else { return };
+        let (mode, threshold) = (v.mode_key(), self.limits.threshold);
+        let store = &self.store;
+        let profile = |mem: &GuestMemory, page| {
+            if threshold < PROFILED {
+                return Profile::default();
+            }
+            Profile { ran: Some(blocks.starts(mem, page, mode, RAN)), heads: store.heads_on(page, mode) }
+        };
+        let given_up = |page| churn.is_given_up(page, now);
+        let Some(wanted) = Wanted::at(v, la, place, given_up, profile) else { return };
         self.tally.requested += 1;
+        self.covers.note(place, wanted.entries(&self.env));
         self.store.set(place, State::Waiting);
         self.queue.push(wanted);
     }
@@ -252,7 +276,7 @@ impl CodeCache {
             return false;
         }
         region.mark(v);
-        v.bind_region(slot, wanted.source.key.mode, &wanted.interpreted(&compiled));
+        v.bind_region(slot, region.residence(wanted.place), &wanted.interpreted(&compiled));
         self.tally.installed += 1;
         self.store.set(wanted.place, State::Ready(region));
         true
@@ -326,7 +350,7 @@ impl Translator for CodeCache {
         self.limits.threshold
     }
 
-    fn hot(&mut self, v: &mut Vcpu<'_>, la: u64) -> Answer {
+    fn hot(&mut self, v: &mut Vcpu<'_>, la: u64, ran: &BlockCache) -> Answer {
         self.poll(v);
         if !v.may_compile(la) {
             return Answer::Never;
@@ -339,7 +363,10 @@ impl Translator for CodeCache {
         if self.churn.is_given_up(place.page(), v.retired()) {
             return Answer::Never;
         }
-        self.request(v, la, place);
+        if self.limits.threshold >= PROFILED && self.covers.may_wait(place, &mut self.store) {
+            return Answer::Later;
+        }
+        self.request(v, la, place, ran);
         self.poll(v);
         self.known(v, la, place).unwrap_or(Answer::Later)
     }
@@ -394,6 +421,7 @@ impl Translator for CodeCache {
         }
         self.queue.clear();
         self.churn = Churn::default();
+        self.covers = Covers::default();
     }
 
     fn tally(&self) -> Tally {

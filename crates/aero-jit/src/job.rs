@@ -55,6 +55,11 @@ pub struct Page {
     pub delta: i8,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// Where code that has run begins: only branches to these places are followed, and those on the page itself and from
+    /// others. `None`: all are.
+    pub ran: Option<Vec<u16>>,
+    /// Where other regions have their heads.
+    pub heads: Vec<u16>,
 }
 
 /// A region to be.
@@ -104,6 +109,23 @@ impl Source {
     /// The code size.
     pub fn code(&self) -> CodeSize {
         if self.key.long { CodeSize::B64 } else { CodeSize::B32 }
+    }
+
+    fn page(&self, offset: i32) -> Option<(&Page, u16)> {
+        let at = i64::from(offset) + (self.head & 0xfff) as i64;
+        let page = self.pages.iter().find(|page| i64::from(page.delta) == at >> 12)?;
+        Some((page, (at & 0xfff) as u16))
+    }
+
+    /// Whether a branch to `offset` from the head is worth following: it was taken before, as far as is known.
+    pub fn has_run(&self, offset: i32) -> bool {
+        let ran = self.page(offset).and_then(|(page, at)| Some((page.ran.as_ref()?, at)));
+        ran.is_none_or(|(ran, at)| ran.binary_search(&at).is_ok())
+    }
+
+    /// Whether another region has its head at `offset` from this one's.
+    pub fn is_head(&self, offset: i32) -> bool {
+        offset != 0 && self.page(offset).is_some_and(|(page, at)| page.heads.contains(&at))
     }
 
     /// Up to `into.len()` code bytes at `offset` from the head, as far as pages are at hand.

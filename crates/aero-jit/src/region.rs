@@ -15,6 +15,13 @@ fn limit(tier: Tier) -> usize {
     }
 }
 
+/// Instructions of a region from which on it ends where another begins. A shorter one has that code as well: what runs
+/// often together is better off in one.
+const SHORT: usize = 64;
+
+/// The number of SS: a load of it holds traps off for an instruction.
+const STACK_SEGMENT: u8 = 2;
+
 /// A straight run of instructions that is entered at its first only.
 #[derive(Clone, Debug)]
 pub struct Straight {
@@ -58,6 +65,9 @@ pub fn flow(insn: &Insn, mode: Mode) -> Flow {
     if !ends || string {
         return Flow::On;
     }
+    if may_go_on(insn) {
+        return Flow::On;
+    }
     let near = matches!(insn.operands[0], Operand::Near(_));
     // A branch to 16 bits is nothing that compilers make.
     let narrow = !mode.code.eq(&aero_x86::CodeSize::B64) && insn.operand_size == 2;
@@ -73,6 +83,17 @@ pub fn flow(insn: &Insn, mode: Mode) -> Flow {
         M::Loop | M::Loope | M::Loopne | M::Jcxz => Flow::Ends,
         _ if near => Flow::Branch,
         _ => Flow::Ends,
+    }
+}
+
+/// Whether an instruction that ends the interpreter's blocks hardly ever has to: it may let an interrupt in or change what
+/// segments are, and a region has it run only when it has not.
+fn may_go_on(insn: &Insn) -> bool {
+    use Mnemonic as M;
+    match insn.mnemonic {
+        M::Popf | M::Popfd | M::Popfq | M::Sti | M::Wrmsr => true,
+        M::Mov | M::Pop => matches!(insn.operands[0], Operand::Seg(n) if n != STACK_SEGMENT),
+        _ => false,
     }
 }
 
@@ -118,6 +139,9 @@ fn reach(source: &Source, env: &Env) -> Reached {
         found.leaders.insert(start);
         let mut at = start;
         while found.insns.len() < limit(env.tier) && !found.insns.contains_key(&at) {
+            if found.insns.len() >= SHORT && source.is_head(at) {
+                break;
+            }
             let Some(insn) = instruction(source, at, features) else { break };
             let flow = flow(&insn, mode);
             found.insns.insert(at, (insn, flow));
@@ -125,7 +149,8 @@ fn reach(source: &Source, env: &Env) -> Reached {
                 Flow::On => at += i32::from(insn.len),
                 Flow::Ends => break,
                 Flow::Branch => {
-                    open.extend(targets(at, &insn).into_iter().flatten());
+                    let targets = targets(at, &insn).into_iter().flatten();
+                    open.extend(targets.filter(|to| source.has_run(*to)));
                     break;
                 }
             }

@@ -99,7 +99,8 @@ fn translated(body: &str) -> Result<Region, String> {
     let bytes = hex(bytes)?;
     page[HEAD as usize & 0xfff..][..bytes.len()].copy_from_slice(&bytes);
     let key = Key { long: word == "i64", user: true, mode: 1 };
-    let source = Source { head: HEAD, key, pages: vec![Page { delta: 0, bytes: page }] };
+    let source =
+        Source { head: HEAD, key, pages: vec![Page { delta: 0, bytes: page, ran: None, heads: Vec::new() }] };
     translate::region(&source, &env()).map(|(region, _)| region).ok_or_else(|| "nothing to translate".into())
 }
 

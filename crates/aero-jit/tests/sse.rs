@@ -106,7 +106,7 @@ impl Bench {
         let mut page = vec![0xf4; 4096];
         page[..code.len()].copy_from_slice(code);
         let key = Key { long: self.long, user: false, mode: 1 };
-        Source { head: CODE, key, pages: vec![Page { delta: 0, bytes: page }] }
+        Source { head: CODE, key, pages: vec![Page { delta: 0, bytes: page, ran: None, heads: Vec::new() }] }
     }
 
     fn guest(&self) -> Guest {

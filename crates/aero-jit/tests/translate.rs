@@ -23,7 +23,7 @@ fn source(bytes: &[u8], long: bool) -> Source {
     Source {
         head: 0x40_0100,
         key: Key { long, user: true, mode: 1 },
-        pages: vec![Page { delta: 0, bytes: page }],
+        pages: vec![Page { delta: 0, bytes: page, ran: None, heads: Vec::new() }],
     }
 }
 

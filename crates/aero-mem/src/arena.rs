@@ -14,7 +14,7 @@ pub const VCPU_STATE_SIZE: u32 = 16 << 10;
 pub const TLB_ENTRIES: usize = 1 << 20;
 
 /// Entries, of 16 bytes, of a processor's table of compiled code by linear address.
-pub const JUMP_ENTRIES: u32 = 4096;
+pub const JUMP_ENTRIES: u32 = 16384;
 
 const JUMP_BYTES: u32 = JUMP_ENTRIES * 16;
 

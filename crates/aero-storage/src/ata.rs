@@ -1,13 +1,15 @@
 //! The ATA command set, away from any register.
 //!
-//! A controller (IDE's ports, AHCI's command tables) collects what the guest wrote into a [`TaskFile`]. [`Disk::command`] says
-//! what that means as a [`Plan`]: end now with this status, give these bytes, move this extent between medium and host by PIO,
-//! by DMA or as a queued command. The controller carries the plan out with its own sequence of busy bits, interrupts and FISes, cuts
-//! a long extent into requests of at most [`CHUNK`] bytes ([`Extent::cut`]), and reports the [`Ending`].
+//! A controller (IDE's ports, AHCI's command tables) collects what the guest wrote into a [`TaskFile`].
+//! [`Disk::command`] says what that means as a [`Plan`]: end now with this status, give these bytes, move
+//! this extent between medium and host by PIO, by DMA or as a queued command. The controller carries the plan
+//! out with its own sequence of busy bits, interrupts and FISes, cuts a long extent into requests of at most
+//! [`CHUNK`] bytes ([`Extent::cut`]), and reports the [`Ending`].
 //!
-//! A command moves at most 32 MiB (65,536 sectors), so a guest cannot make the host hold more than [`CHUNK`] for each command.
-//! What the disk cannot do ends with ABRT, a sector that is not there with IDNF and its address. Commands that no standard
-//! knows are logged once each. (ATA/ATAPI-8 ACS, T13/1699-D; SATA 3.0 for queued commands.)
+//! A command moves at most 32 MiB (65,536 sectors), so a guest cannot make the host hold more than [`CHUNK`]
+//! for each command. What the disk cannot do ends with ABRT, a sector that is not there with IDNF and its
+//! address. Commands that no standard knows are logged once each. (ATA/ATAPI-8 ACS, T13/1699-D; SATA 3.0 for
+//! queued commands.)
 
 use aero_bus::block::{BlockError, DriveId, Medium, Operation, SECTOR};
 use serde::{Deserialize, Serialize};
@@ -93,8 +95,9 @@ pub(crate) mod spec {
     pub const SET_FEATURES: u8 = 0xef;
     pub const SECURITY_FREEZE: u8 = 0xf5;
     pub const READ_NATIVE_MAX: u8 = 0xf8;
-    /// Commands of optional feature sets that guests try and that this disk, truthfully, aborts: device configuration, read and
-    /// write buffer, microcode, security, SET MAX, media status, trusted computing, configure stream, write uncorrectable.
+    /// Commands of optional feature sets that guests try and that this disk, truthfully, aborts: device
+    /// configuration, read and write buffer, microcode, security, SET MAX, media status, trusted computing,
+    /// configure stream, write uncorrectable.
     pub const KNOWN_ABSENT: [u8; 18] = [
         0x00, 0x08, 0xa0, 0xa1, 0xb1, 0xe4, 0xe8, 0x92, 0xf1, 0xf2, 0xf3, 0xf4, 0xf6, 0xf9, 0x37, 0xda, 0x45,
         0x51,
@@ -130,8 +133,8 @@ pub(crate) mod spec {
 
 use spec::*;
 
-/// The longest request to a drive: long enough that its cost is the copying, a multiple of every block of READ MULTIPLE and of a
-/// disc's sectors.
+/// The longest request to a drive: long enough that its cost is the copying, a multiple of every block of
+/// READ MULTIPLE and of a disc's sectors.
 pub const CHUNK: u64 = 4 << 20;
 
 /// What the guest wrote into a device's registers.
@@ -378,8 +381,8 @@ impl Disk {
         })
     }
 
-    /// The first sector and the number of sectors of a command with 28-bit addresses; `None` for an address without LBA that
-    /// the geometry does not have.
+    /// The first sector and the number of sectors of a command with 28-bit addresses; `None` for an address
+    /// without LBA that the geometry does not have.
     fn narrow(&self, task: &TaskFile) -> Option<(u64, u64)> {
         let count = if task.count & 0xff == 0 { 256 } else { u64::from(task.count & 0xff) };
         if task.device & DEVICE_LBA != 0 {
@@ -421,8 +424,8 @@ impl Disk {
         self.on_medium(range).map_or_else(Plan::End, |extent| Plan::Write { extent, way, durable })
     }
 
-    /// A queued command: its sector count is in the feature registers, its tag in bits 7:3 of the count. After one has failed the
-    /// rest abort, until the host has read why.
+    /// A queued command: its sector count is in the feature registers, its tag in bits 7:3 of the count.
+    /// After one has failed the rest abort, until the host has read why.
     fn queued(&self, task: &TaskFile, writing: bool) -> Plan {
         if !self.serial_ata || self.settings.queued_error.is_some() {
             return Plan::End(Ending::ABORTED);
@@ -533,7 +536,8 @@ impl Disk {
         Plan::Trim(u32::from(task.count) * SECTOR as u32, Way::Dma)
     }
 
-    /// What the ranges of a TRIM ask for: 8 bytes each, 48 bits of address and 16 of length; a length of 0 is no range.
+    /// What the ranges of a TRIM ask for: 8 bytes each, 48 bits of address and 16 of length; a length of 0 is
+    /// no range.
     pub fn trim(&self, ranges: &[u8]) -> Plan {
         let mut operations = Vec::new();
         for range in ranges.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)) {
@@ -735,7 +739,8 @@ fn seal(data: &mut [u8]) {
     *last = rest.iter().copied().fold(0u8, u8::wrapping_add).wrapping_neg();
 }
 
-/// Attributes: id, flags, normalised value, threshold. A medium without mechanics has power-on hours and start counts.
+/// Attributes: id, flags, normalised value, threshold. A medium without mechanics has power-on hours and
+/// start counts.
 const SMART_ATTRIBUTES: [(u8, u16, u8, u8); 3] = [(5, 0x33, 100, 36), (9, 0x32, 100, 0), (12, 0x32, 100, 0)];
 
 fn smart_data() -> Vec<u8> {

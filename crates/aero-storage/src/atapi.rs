@@ -1,16 +1,18 @@
 //! Discs: the packet commands of a CD and DVD drive, away from any register.
 //!
-//! The controller collects twelve bytes and asks [`Cd::packet`] what they mean; the [`Reply`] is data, an extent of the medium, data
-//! to take, or an end. A command that fails leaves a [`Sense`], which REQUEST SENSE fetches: key, and what exactly.
+//! The controller collects twelve bytes and asks [`Cd::packet`] what they mean; the [`Reply`] is data, an
+//! extent of the medium, data to take, or an end. A command that fails leaves a [`Sense`], which REQUEST
+//! SENSE fetches: key, and what exactly.
 //!
-//! A change of medium shows in three ways, since guests look at any of them. The first command after it that may tell (not INQUIRY,
-//! REQUEST SENSE, GET CONFIGURATION or GET EVENT STATUS) fails once with UNIT ATTENTION, 6/28h. GET EVENT STATUS NOTIFICATION has an
-//! event, once. Without a medium, commands that need one fail with NOT READY, 2/3Ah. A guest that has locked the tray sees
-//! the host's wish to eject as an event and opens the tray itself.
+//! A change of medium shows in three ways, since guests look at any of them. The first command after it that
+//! may tell (not INQUIRY, REQUEST SENSE, GET CONFIGURATION or GET EVENT STATUS) fails once with UNIT
+//! ATTENTION, 6/28h. GET EVENT STATUS NOTIFICATION has an event, once. Without a medium, commands that need
+//! one fail with NOT READY, 2/3Ah. A guest that has locked the tray sees the host's wish to eject as an event
+//! and opens the tray itself.
 //!
-//! The medium is an image of 2,048-byte sectors. READ CD wants more of a sector than that: synchronisation, header and the error
-//! correction codes are computed, as they follow from the address and the data. (MMC-5, T10/1675-D; SPC-3; ATA/ATAPI-7 for
-//! PACKET; ECMA-130 sections 14 and annex A for sectors.)
+//! The medium is an image of 2,048-byte sectors. READ CD wants more of a sector than that: synchronisation,
+//! header and the error correction codes are computed, as they follow from the address and the data. (MMC-5,
+//! T10/1675-D; SPC-3; ATA/ATAPI-7 for PACKET; ECMA-130 sections 14 and annex A for sectors.)
 
 use crate::ata::{self, Ending, Extent, Plan, TaskFile, Way};
 use aero_bus::block::{DriveId, Medium};
@@ -60,7 +62,8 @@ mod spec {
     pub const SET_CD_SPEED: u8 = 0xbb;
     pub const MECHANISM_STATUS: u8 = 0xbd;
     pub const READ_CD: u8 = 0xbe;
-    /// Commands of writers, players and copy protection, which guests try and this drive, truthfully, does not have.
+    /// Commands of writers, players and copy protection, which guests try and this drive, truthfully, does
+    /// not have.
     pub const KNOWN_ABSENT: [u8; 14] =
         [0x04, 0x2a, 0x35, 0x45, 0x47, 0x4b, 0x53, 0x54, 0x5b, 0x5c, 0xa1, 0xa3, 0xa4, 0xaa];
 
@@ -159,7 +162,8 @@ pub enum Reply {
     Take(u32),
 }
 
-/// What a guest can change in a drive, and what it has yet to be told: plain data, part of the saved state of its controller.
+/// What a guest can change in a drive, and what it has yet to be told: plain data, part of the saved state of
+/// its controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct CdSettings {
     open: bool,
@@ -241,8 +245,8 @@ impl Cd {
         self.announce();
     }
 
-    /// The host asks for the medium back. While a guest has the tray locked it is only told of the wish, and this is false,
-    /// unless `force`.
+    /// The host asks for the medium back. While a guest has the tray locked it is only told of the wish, and
+    /// this is false, unless `force`.
     pub fn eject(&mut self, force: bool) -> bool {
         if self.settings.locked && !force {
             self.settings.event = EVENT_EJECT_REQUEST;
@@ -470,9 +474,10 @@ impl Cd {
         if flags & CD_ERRORS != 0 || cdb[10] & 7 != 0 {
             return Err(Sense::INVALID_FIELD);
         }
-        let reply = self.read(first, count, Shape(flags & (CD_SYNC | CD_HEADER | CD_USER | CD_CODES)))?;
+        let parts = flags & (CD_SYNC | CD_HEADER | CD_USER | CD_CODES);
+        let reply = self.read(first, count, Shape(parts))?;
         match kind {
-            0 | 2 if flags & 0xf8 == 0 => Ok(Reply::Done),
+            0 | 2 if parts == 0 => Ok(Reply::Done),
             0 | 2 => Ok(reply),
             _ => Err(Sense::WRONG_TRACK_MODE),
         }
@@ -706,7 +711,8 @@ impl Cd {
         let mut capabilities = vec![0; 18];
         if control != 1 {
             let speed = self.settings.speed.to_be_bytes();
-            // Reads CD-R, CD-RW, DVD-ROM; nothing is written; modes 1 and 2, sessions; a tray that locks and ejects.
+            // Reads CD-R, CD-RW, DVD-ROM; nothing is written; modes 1 and 2, sessions; a tray that locks and
+            // ejects.
             let lock = u8::from(self.settings.locked) << 1;
             capabilities[..6].copy_from_slice(&[0x0b, 0, 0x70, 0, 0x29 | lock, 0]);
             capabilities[6..8].copy_from_slice(&SPEED.to_be_bytes());
@@ -844,11 +850,12 @@ fn features(profile: u16, serial: &str) -> Vec<Feature> {
     ]
 }
 
-/// A whole sector of mode 1: synchronisation, header, data, and the codes that protect them (ECMA-130, section 14).
+/// A whole sector of mode 1: synchronisation, header, data, and the codes that protect them (ECMA-130,
+/// section 14).
 fn raw_sector(lba: u32, data: &[u8; 2048]) -> [u8; RAW] {
     let mut raw = [0; RAW];
     raw[1..11].fill(0xff);
-    let bcd = |n: u8| n / 10 << 4 | n % 10;
+    let bcd = |n: u8| (n / 10) * 16 + n % 10;
     raw[12..15].copy_from_slice(&msf(lba).map(bcd));
     raw[15] = 1;
     raw[16..2064].copy_from_slice(data);
@@ -867,16 +874,23 @@ fn edc(bytes: &[u8]) -> u32 {
 }
 
 /// Twice a number in the field of 256 elements with polynomial 11Dh.
-fn twice(x: u8) -> u8 {
+const fn twice(x: u8) -> u8 {
     x << 1 ^ if x & 0x80 != 0 { 0x1d } else { 0 }
 }
 
-/// The inverse of three in that field, times `x`.
-fn third(x: u8) -> u8 {
-    (0..=255).find(|y| twice(*y) ^ y == x).unwrap_or(0)
-}
+/// Each number divided by three in that field.
+const THIRD: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut y = 0;
+    while y < 256 {
+        table[(twice(y as u8) ^ y as u8) as usize] = y as u8;
+        y += 1;
+    }
+    table
+};
 
-/// Writes the P or Q parity at `at`: `vectors` of them, of `len` bytes each, `step` apart (ECMA-130, annex A).
+/// Writes the P or Q parity at `at`: `vectors` of them, of `len` bytes each, `step` apart (ECMA-130, annex
+/// A).
 fn parity(raw: &mut [u8; RAW], at: usize, vectors: usize, len: usize, spread: usize, step: usize) {
     let size = vectors * len;
     for vector in 0..vectors {
@@ -891,8 +905,288 @@ fn parity(raw: &mut [u8; RAW], at: usize, vectors: usize, len: usize, spread: us
             weighted = twice(weighted ^ byte);
             plain ^= byte;
         }
-        let first = third(twice(weighted) ^ plain);
+        let first = THIRD[usize::from(twice(weighted) ^ plain)];
         raw[at + vector] = first;
         raw[at + vectors + vector] = first ^ plain;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTORS: u32 = 1000;
+
+    fn medium(sectors: u32) -> Option<Medium> {
+        Some(Medium { bytes: u64::from(sectors) * SECTOR, read_only: true })
+    }
+
+    fn drive(sectors: u32) -> Cd {
+        Cd::new(DriveId(0), medium(sectors), "AR2")
+    }
+
+    fn cdb(bytes: &[(usize, u8)]) -> [u8; 12] {
+        let mut cdb = [0; 12];
+        bytes.iter().for_each(|(at, value)| cdb[*at] = *value);
+        cdb
+    }
+
+    fn data(cd: &mut Cd, bytes: &[(usize, u8)]) -> Vec<u8> {
+        match cd.packet(&cdb(bytes)) {
+            Reply::Give(data) => data,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn check(cd: &mut Cd, bytes: &[(usize, u8)]) -> (u8, u8, u8) {
+        match cd.packet(&cdb(bytes)) {
+            Reply::Check(Sense { key, asc, ascq }) => (key, asc, ascq),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sense(cd: &mut Cd) -> (u8, u8, u8) {
+        let data = data(cd, &[(0, 0x03), (4, 18)]);
+        (data[2], data[12], data[13])
+    }
+
+    fn ready(cd: &mut Cd) -> bool {
+        cd.packet(&[0; 12]) == Reply::Done
+    }
+
+    fn event(cd: &mut Cd) -> (u8, u8) {
+        let data = data(cd, &[(0, 0x4a), (1, 1), (4, 0x10), (8, 8)]);
+        assert_eq!(data[..4], [0, 6, 4, 0x10]);
+        (data[4], data[5])
+    }
+
+    // checklist: 56
+    #[test]
+    fn change_of_medium_is_told_once() {
+        let mut cd = drive(SECTORS);
+        assert!(ready(&mut cd));
+        assert!(cd.eject(false));
+        assert_eq!(check(&mut cd, &[]), (2, 0x3a, 1));
+        assert_eq!(sense(&mut cd), (2, 0x3a, 1));
+        assert_eq!(event(&mut cd), (3, 0));
+        cd.insert(Medium { bytes: 4096, read_only: true });
+        assert_eq!(data(&mut cd, &[(0, 0x12), (4, 36)]).len(), 36, "INQUIRY does not tell");
+        assert_eq!(event(&mut cd), (2, 2), "new medium, which is there");
+        assert_eq!(event(&mut cd), (0, 2));
+        assert_eq!(check(&mut cd, &[]), (6, 0x28, 0));
+        assert_eq!(sense(&mut cd), (6, 0x28, 0));
+        assert_eq!(sense(&mut cd), (0, 0, 0));
+        assert!(ready(&mut cd));
+        assert_eq!(data(&mut cd, &[(0, 0x25)]), [0, 0, 0, 1, 0, 0, 8, 0]);
+    }
+
+    // checklist: 56
+    #[test]
+    fn request_sense_tells_a_change_that_nobody_has_asked_for() {
+        let mut cd = drive(SECTORS);
+        cd.insert(Medium { bytes: 4096, read_only: true });
+        assert_eq!(sense(&mut cd), (6, 0x28, 0));
+        assert!(ready(&mut cd));
+    }
+
+    // checklist: 56
+    #[test]
+    fn locked_tray_stays_shut_and_the_host_can_only_ask() {
+        let mut cd = drive(SECTORS);
+        assert_eq!(cd.packet(&cdb(&[(0, 0x1e), (4, 1)])), Reply::Done);
+        assert_eq!(check(&mut cd, &[(0, 0x1b), (4, 2)]), (5, 0x53, 2));
+        assert!(!cd.eject(false));
+        assert_eq!(event(&mut cd), (1, 2));
+        assert_eq!(cd.packet(&cdb(&[(0, 0x1e)])), Reply::Done);
+        assert_eq!(cd.packet(&cdb(&[(0, 0x1b), (4, 2)])), Reply::Done);
+        assert!(cd.tray_open());
+        assert_eq!((check(&mut cd, &[]), event(&mut cd)), ((2, 0x3a, 2), (3, 1)));
+        assert_eq!(cd.packet(&cdb(&[(0, 0x1b), (4, 3)])), Reply::Done);
+        assert_eq!(check(&mut cd, &[]), (6, 0x28, 0), "the same disc, but who knows");
+        assert!(ready(&mut cd) && cd.eject(true));
+    }
+
+    // checklist: 56
+    #[test]
+    fn configuration_names_the_profile_of_the_medium() {
+        for (sectors, profile, feature) in [(SECTORS, 8, 0x1e), (400_000, 0x10, 0x1f)] {
+            let mut cd = drive(sectors);
+            let all = data(&mut cd, &[(0, 0x46), (7, 2)]);
+            assert_eq!(all[6..8], [0, profile]);
+            assert_eq!(u32::from_be_bytes([all[0], all[1], all[2], all[3]]) as usize, all.len() - 4);
+            let one = data(&mut cd, &[(0, 0x46), (1, 2), (3, feature), (8, 100)]);
+            assert_eq!((one[8..10].to_vec(), one[10] & 1), (vec![0, feature], 1), "current");
+            let current = data(&mut cd, &[(0, 0x46), (1, 1), (7, 2)]);
+            assert!(current.len() < all.len());
+        }
+        let mut empty = Cd::new(DriveId(0), None, "");
+        assert_eq!(data(&mut empty, &[(0, 0x46), (8, 8)])[6..8], [0, 0]);
+        assert_eq!(check(&mut empty, &[(0, 0x46), (1, 3), (8, 8)]), (5, 0x24, 0));
+    }
+
+    // checklist: 56
+    #[test]
+    fn event_status_is_only_polled() {
+        let mut cd = drive(SECTORS);
+        assert_eq!(check(&mut cd, &[(0, 0x4a), (4, 0x10), (8, 8)]), (5, 0x24, 0));
+        assert_eq!(data(&mut cd, &[(0, 0x4a), (1, 1), (4, 2), (8, 8)]), [0, 2, 0x80, 0x10]);
+    }
+
+    // checklist: 56
+    #[test]
+    fn disc_and_track_information_describe_one_finished_track() {
+        let mut cd = drive(SECTORS);
+        let disc = data(&mut cd, &[(0, 0x51), (8, 34)]);
+        assert_eq!((disc.len(), disc[..8].to_vec()), (34, vec![0, 32, 0x0e, 1, 1, 1, 1, 0x20]));
+        let track = data(&mut cd, &[(0, 0x52), (1, 1), (5, 1), (8, 36)]);
+        assert_eq!((track[2], track[5], &track[24..28]), (1, 4, &SECTORS.to_be_bytes()[..]));
+        assert_eq!(check(&mut cd, &[(0, 0x52), (1, 1), (5, 2), (8, 36)]), (5, 0x24, 0));
+    }
+
+    // checklist: 56
+    #[test]
+    fn dvd_structure_is_a_dvds() {
+        let mut cd = drive(400_000);
+        let physical = data(&mut cd, &[(0, 0xad), (8, 16), (9, 0)]);
+        assert_eq!((physical.len(), physical[..2].to_vec()), (2052, vec![8, 2]));
+        assert_eq!(physical[8..16], [0, 3, 0, 0, 0, 9, 0x1a, 0x7f]);
+        assert_eq!(data(&mut cd, &[(0, 0xad), (7, 1), (9, 8)]), [0, 6, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(check(&mut drive(SECTORS), &[(0, 0xad), (9, 8)]), (5, 0x30, 2));
+    }
+
+    // checklist: 56
+    #[test]
+    fn mechanism_status_shows_the_tray() {
+        let mut cd = drive(SECTORS);
+        assert_eq!(data(&mut cd, &[(0, 0xbd), (9, 8)]), [0; 8]);
+        cd.packet(&cdb(&[(0, 0x1b), (4, 2)]));
+        assert_eq!(data(&mut cd, &[(0, 0xbd), (9, 8)])[1], 0x10);
+    }
+
+    // checklist: 56
+    #[test]
+    fn contents_come_as_tracks_sessions_and_raw_entries() {
+        let mut cd = drive(SECTORS);
+        let tracks = data(&mut cd, &[(0, 0x43), (8, 100)]);
+        assert_eq!(tracks[..12], [0, 18, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0]);
+        assert_eq!(tracks[12..], [0, 0x14, 0xaa, 0, 0, 0, 3, 0xe8]);
+        let msf = data(&mut cd, &[(0, 0x43), (1, 2), (6, 0xaa), (8, 100)]);
+        assert_eq!(msf[4..], [0, 0x14, 0xaa, 0, 0, 0, 15, 25], "1,150 frames are 15 s and 25");
+        let session = data(&mut cd, &[(0, 0x43), (9, 0x40), (8, 100)]);
+        assert_eq!(session, [0, 10, 1, 1, 0, 0x14, 1, 0, 0, 0, 0, 0]);
+        let raw = data(&mut cd, &[(0, 0x43), (2, 2), (8, 100)]);
+        assert_eq!((raw.len(), raw[7], raw[29], raw[40]), (48, 0xa0, 0xa2, 1));
+        assert_eq!(raw[34..37], [0, 15, 25]);
+        assert_eq!(check(&mut cd, &[(0, 0x43), (6, 2), (8, 100)]), (5, 0x24, 0));
+        assert_eq!(data(&mut cd, &[(0, 0x43), (8, 4)]), [0, 18, 1, 1], "cut, but the length is the whole");
+    }
+
+    // checklist: 56
+    #[test]
+    fn mode_pages_are_recovery_and_capabilities() {
+        let mut cd = drive(SECTORS);
+        let page = data(&mut cd, &[(0, 0x5a), (2, 0x2a), (8, 255)]);
+        assert_eq!(
+            (page.len(), page[..3].to_vec(), page[8..10].to_vec()),
+            (28, vec![0, 26, 1], vec![0x2a, 18])
+        );
+        assert_eq!(page[14] & 2, 0, "not locked");
+        cd.packet(&cdb(&[(0, 0x1e), (4, 1)]));
+        assert_eq!(data(&mut cd, &[(0, 0x1a), (2, 0x2a), (4, 255)])[10] & 2, 2);
+        assert_eq!(check(&mut cd, &[(0, 0x5a), (2, 5), (8, 255)]), (5, 0x24, 0));
+        assert_eq!(check(&mut cd, &[(0, 0x5a), (2, 0xea), (8, 255)]), (5, 0x39, 0));
+        assert_eq!(cd.packet(&cdb(&[(0, 0x15), (4, 12)])), Reply::Take(12));
+        assert_eq!(cd.taken(&[0, 0, 0, 0, 1, 6, 0, 9, 0, 0, 0, 0]), Reply::Done);
+        assert_eq!(data(&mut cd, &[(0, 0x1a), (2, 1), (4, 255)])[4..8], [1, 6, 0, 9]);
+        assert_eq!(cd.packet(&cdb(&[(0, 0x15), (4, 12)])), Reply::Take(12));
+        assert!(matches!(cd.taken(&[0, 0, 0, 0, 5, 6, 0, 9, 0, 0, 0, 0]), Reply::Check(_)));
+        assert_eq!(sense(&mut cd), (5, 0x26, 0));
+    }
+
+    // checklist: 56
+    #[test]
+    fn reads_beyond_the_end_are_refused() {
+        let mut cd = drive(SECTORS);
+        let last = Extent { offset: 999 * SECTOR, len: SECTOR };
+        let read = |at: u16, count: u8| cdb(&[(0, 0x28), (4, (at >> 8) as u8), (5, at as u8), (8, count)]);
+        assert_eq!(cd.packet(&read(999, 1)), Reply::Read(last, Shape::USER));
+        assert_eq!(cd.packet(&read(999, 0)), Reply::Done);
+        assert_eq!(cd.packet(&read(999, 2)), Reply::Check(Sense::OUT_OF_RANGE));
+        assert_eq!(cd.packet(&read(1000, 0)), Reply::Check(Sense::OUT_OF_RANGE));
+    }
+
+    #[test]
+    fn whole_sector_has_codes_that_agree_with_its_data() {
+        let data: Vec<u8> = (0..2048u32).map(|i| (i * 7 + 3) as u8).collect();
+        let mut cd = drive(SECTORS);
+        let reply = cd.packet(&cdb(&[(0, 0xbe), (5, 16), (8, 1), (9, 0xf8)]));
+        let Reply::Read(extent, shape) = reply else { panic!("{reply:?}") };
+        let raw = shape.of(extent.offset, data.clone());
+        assert_eq!((raw.len(), &raw[16..2064]), (RAW, &data[..]));
+        assert_eq!(raw[..16], [0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 2, 0x16, 1]);
+        assert_eq!(edc(&raw[..2068]), 0, "a CRC over its own code is 0");
+        // Each column of P and each diagonal of Q is a code word: its sum, and its sum weighted by powers of
+        // two, are 0.
+        for (vectors, len, spread, step, parity) in [(86, 24, 2, 86, 2076), (52, 43, 86, 88, 2248)] {
+            for vector in 0..vectors {
+                let start = (vector >> 1) * spread + (vector & 1);
+                let place = |i: usize| 12 + (start + i * step) % (vectors * len);
+                let own = [parity + vector, parity + vectors + vector];
+                let word = (0..len).map(place).chain(own).map(|at| raw[at]);
+                let (sum, weighted) = word.fold((0, 0), |(s, w), b| (s ^ b, twice(w) ^ b));
+                assert_eq!((sum, weighted), (0, 0), "vector {vector} of {vectors}");
+            }
+        }
+        let header = cd.packet(&cdb(&[(0, 0xbe), (5, 16), (8, 1), (9, 0x20)]));
+        let Reply::Read(_, shape) = header else { panic!("{header:?}") };
+        assert_eq!(shape.of(16 * SECTOR, data), [0, 2, 0x16, 1]);
+        assert_eq!(check(&mut cd, &[(0, 0xbe), (1, 4), (8, 1), (9, 0x10)]), (5, 0x64, 0), "not audio");
+        let subheader = cd.packet(&cdb(&[(0, 0xbe), (8, 1), (9, 0x40)]));
+        assert_eq!(subheader, Reply::Done, "mode 1 has none");
+    }
+
+    #[test]
+    fn minutes_seconds_and_frames_name_sectors() {
+        let mut cd = drive(SECTORS);
+        let read = cdb(&[(0, 0xb9), (4, 2), (5, 10), (7, 2), (8, 12), (9, 0x10)]);
+        let two_from_ten = Extent { offset: 10 * SECTOR, len: 2 * SECTOR };
+        assert_eq!(cd.packet(&read), Reply::Read(two_from_ten, Shape::USER));
+        let pregap = cdb(&[(0, 0xb9), (5, 10), (7, 2), (9, 0x10)]);
+        assert_eq!(cd.packet(&pregap), Reply::Check(Sense::OUT_OF_RANGE));
+    }
+
+    // checklist: 56
+    #[test]
+    fn the_smaller_commands_answer() {
+        let mut cd = drive(SECTORS);
+        let inquiry = data(&mut cd, &[(0, 0x12), (4, 96)]);
+        assert_eq!((inquiry[0], inquiry[1], inquiry[4], &inquiry[8..12]), (5, 0x80, 31, &b"AERO"[..]));
+        assert_eq!(data(&mut cd, &[(0, 0x42), (8, 4)]), [0, 0x15, 0, 0]);
+        assert_eq!(data(&mut cd, &[(0, 0x42), (2, 0x40), (3, 1), (8, 16)]).len(), 16);
+        assert_eq!(data(&mut cd, &[(0, 0x44), (5, 9), (8, 8)]), [1, 0, 0, 0, 0, 0, 0, 9]);
+        assert_eq!(data(&mut cd, &[(0, 0x23), (8, 12)])[4..9], [0, 0, 3, 0xe8, 2]);
+        assert_eq!(data(&mut cd, &[(0, 0xac), (9, 1)]).len(), 24);
+        for (quiet, at) in [(0xbb, 0), (0x2b, 5), (0x2f, 5), (0x4e, 0)] {
+            assert_eq!(cd.packet(&cdb(&[(0, quiet), (at.max(1), 0)])), Reply::Done, "{quiet:02x}");
+        }
+    }
+
+    // checklist: 62
+    #[test]
+    fn unknown_packet_is_refused() {
+        let mut cd = drive(SECTORS);
+        for command in [0x02, 0x2a, 0xa4, 0xff] {
+            assert_eq!(check(&mut cd, &[(0, command)]), (5, 0x20, 0), "{command:02x}");
+        }
+    }
+
+    #[test]
+    fn sense_is_kept_until_the_next_command() {
+        let mut cd = drive(SECTORS);
+        check(&mut cd, &[(0, 0xff)]);
+        assert_eq!(sense(&mut cd), (5, 0x20, 0));
+        check(&mut cd, &[(0, 0xff)]);
+        assert!(ready(&mut cd));
+        assert_eq!(sense(&mut cd), (0, 0, 0));
     }
 }

@@ -1,21 +1,23 @@
 //! The PIIX3's IDE function: two channels of two devices, with bus-master DMA.
 //!
-//! The guest writes a command's parameters into a channel's registers, which both devices of the cable see, and the command;
-//! the selected device executes it. **Status is a protocol.** BSY means that the registers are the device's; DRQ that
-//! it waits for words at the data port (or for the bus master); a device that wants attention asserts INTRQ, and reading the status
-//! register, but not the alternate status, takes it back. Data into the host interrupts *before* each block, data out of the
-//! host *after* each, and a packet device says in its sector count register what it expects: command or data, in or out.
+//! The guest writes a command's parameters into a channel's registers, which both devices of the cable see,
+//! and the command; the selected device executes it. **Status is a protocol.** BSY means that the registers
+//! are the device's; DRQ that it waits for words at the data port (or for the bus master); a device that
+//! wants attention asserts INTRQ, and reading the status register, but not the alternate status, takes it
+//! back. Data into the host interrupts *before* each block, data out of the host *after* each, and a packet
+//! device says in its sector count register what it expects: command or data, in or out.
 //!
-//! **The bus master** moves what a device offers through a table of physical regions (PRD): address, length up to 64 KiB,
-//! and a mark on the last. Either the guest starts it first or the device is ready first; data moves when both are. If the table is
-//! longer than the data, the master stays active and the interrupt tells the end; if it is shorter, the master stops without an
-//! interrupt and the device waits.
+//! **The bus master** moves what a device offers through a table of physical regions (PRD): address, length
+//! up to 64 KiB, and a mark on the last. Either the guest starts it first or the device is ready first; data
+//! moves when both are. If the table is longer than the data, the master stays active and the interrupt tells
+//! the end; if it is shorter, the master stops without an interrupt and the device waits.
 //!
-//! A cable without devices reads as 7Fh (a resistor pulls bit 7 down), so that software does not wait for BSY to clear; a
-//! device 1 that is not there reads as 0 beside a device 0.
+//! A cable without devices reads as 7Fh (a resistor pulls bit 7 down), so that software does not wait for BSY
+//! to clear; a device 1 that is not there reads as 0 beside a device 0.
 //!
-//! Regions: 0 the primary command block (8 ports), 1 the primary control port (1 port), 2 and 3 those of the secondary channel, 4 the
-//! bus master's 16 ports (BAR 4). (Intel 290550, 82371SB; ATA/ATAPI-7 vol. 2; SFF-8038i for the bus master.)
+//! Regions: 0 the primary command block (8 ports), 1 the primary control port (1 port), 2 and 3 those of the
+//! secondary channel, 4 the bus master's 16 ports (BAR 4). (Intel 290550, 82371SB; ATA/ATAPI-7 vol. 2;
+//! SFF-8038i for the bus master.)
 
 use crate::ata::{Ending, Plan, TaskFile, Way, spec as ata};
 use crate::unit::{Job, Step, Unit};
@@ -160,7 +162,8 @@ struct Master {
     command: u8,
     status: u8,
     table: u32,
-    /// The next entry of the table, and what is left of the current region: address and bytes; and whether it is the last.
+    /// The next entry of the table, and what is left of the current region: address and bytes; and whether it
+    /// is the last.
     next: u32,
     address: u32,
     left: u32,
@@ -210,7 +213,8 @@ impl Master {
         Some((self.address, self.left))
     }
 
-    /// Moves `bytes` through the table; `copy` gets an address and the range of bytes, and says whether that was memory.
+    /// Moves `bytes` through the table; `copy` gets an address and the range of bytes, and says whether that
+    /// was memory.
     fn transfer(
         &mut self,
         cx: &mut Cx<'_>,
@@ -256,7 +260,8 @@ struct Channel {
     job: Option<Job>,
     /// Counts commands abandoned with requests under way, so that the ends of those are known.
     sequence: u32,
-    /// What moves between host and device: all of it, how far that has come, and where the current block ends.
+    /// What moves between host and device: all of it, how far that has come, and where the current block
+    /// ends.
     buffer: Vec<u8>,
     at: usize,
     block_end: usize,
@@ -404,7 +409,8 @@ impl Channel {
         }
     }
 
-    /// INTRQ is the selected device's, unless the guest has disconnected it. The bus master notes when it rises.
+    /// INTRQ is the selected device's, unless the guest has disconnected it. The bus master notes when it
+    /// rises.
     fn drive_line(&mut self, cx: &mut Cx<'_>) {
         let level = self.registers[self.selected].interrupt && self.control & NIEN == 0;
         if level && !self.line {
@@ -425,6 +431,11 @@ impl Channel {
 
     fn write_command(&mut self, cx: &mut Cx<'_>, command: u8) {
         let busy = self.phase != Phase::Idle || self.registers[self.selected].status & ata::BSY != 0;
+        if command == ata::EXECUTE_DIAGNOSTIC && self.units[self.selected].is_none() {
+            // Both devices test themselves, whichever is selected, and device 0 answers for a device 1 that
+            // is not there.
+            self.selected ^= 1;
+        }
         let Some(unit) = &mut self.units[self.selected] else { return };
         // DEVICE RESET gets a packet device out of anything; else a busy device has no ears.
         if busy && !(command == ata::DEVICE_RESET && unit.cd().is_some() && self.control & SRST == 0) {
@@ -579,7 +590,8 @@ impl Channel {
         self.take(cx, step, false);
     }
 
-    /// The end of a command. Data to the host by PIO ends without an interrupt: the last block's was the last.
+    /// The end of a command. Data to the host by PIO ends without an interrupt: the last block's was the
+    /// last.
     fn end(&mut self, cx: &mut Cx<'_>, ending: Ending) {
         let (way, packet) = self.way();
         let quiet = self.phase == Phase::PioIn && matches!(way, Way::Pio(_)) && !packet && ending.error == 0;
@@ -736,15 +748,16 @@ pub struct Ide {
 }
 
 impl Ide {
-    /// The function with its units (master and slave of the primary channel, then of the secondary) and the lines of
-    /// the two channels, IRQ 14 and 15 on a PC.
+    /// The function with its units (master and slave of the primary channel, then of the secondary) and the
+    /// lines of the two channels, IRQ 14 and 15 on a PC.
     pub fn new(irqs: [IrqLine; 2], units: [[Option<Unit>; 2]; 2]) -> Self {
         let [primary, secondary] = units;
         let channels = [Channel::new(0, irqs[0], primary), Channel::new(1, irqs[1], secondary)];
         Self { config: config(), channels }
     }
 
-    /// The drive for removable media at `unit` (0 master, 1 slave) of `channel`, for the host to change its medium.
+    /// The drive for removable media at `unit` (0 master, 1 slave) of `channel`, for the host to change its
+    /// medium.
     pub fn cd(&mut self, channel: usize, unit: usize) -> Option<&mut crate::atapi::Cd> {
         self.channels.get_mut(channel)?.units.get_mut(unit)?.as_mut()?.cd()
     }
@@ -1491,5 +1504,74 @@ mod tests {
         let read = PortIo::read(&mut rig.ide, &mut rig.board.cx(), at, Width::B1);
         assert_eq!(read, Err(IoError::Unclaimed));
         assert_eq!(rig.inb(2, 7), 0, "the other one is");
+    }
+
+    #[test]
+    fn diagnostic_is_run_by_both_devices_whichever_is_selected() {
+        let mut rig = Rig::new();
+        rig.out(0, 6, 0x10);
+        rig.out(0, 7, 0x90);
+        assert!(rig.raised(0));
+        assert_eq!([7, 1, 2, 3, 4, 5].map(|at| rig.inb(0, at)), [0x50, 1, 1, 1, 0, 0]);
+    }
+
+    /// Numbers without a pattern (xorshift64*).
+    fn random(state: &mut u64) -> u32 {
+        *state ^= *state >> 12;
+        *state ^= *state << 25;
+        *state ^= *state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    #[test]
+    fn garbage_in_registers_and_tables_does_no_harm() {
+        const WIDTHS: [Width; 4] = [Width::B1, Width::B2, Width::B4, Width::B8];
+        let seed = &mut 0x1234_5678_9abc_def1;
+        let mut rig = Rig::new();
+        for _ in 0..200_000 {
+            let (a, b, c) = (random(seed), random(seed), random(seed));
+            let at = At::new((b % 5) as u8, (b >> 8 & 15).into());
+            match a % 8 {
+                0 => rig.table(&[((c & 0x1f_ffff), b >> 16), (0x3000, c >> 16)]),
+                1 => rig.start_master((b & 1).into(), b & 2 != 0),
+                2 => rig.serve(),
+                3 => rig.command(c as u8, b & 0x3fff, (c >> 8) as u8 & 15),
+                4 => {
+                    rig.out(3, 0, 0);
+                    rig.out(2, 6, 0x10);
+                    rig.out(2, 1, (b & 1) as u8);
+                    rig.out(2, 7, 0xa0);
+                    rig.write_data(
+                        2,
+                        &[c as u8, 0, 0, 0, (b >> 8) as u8 & 31, c as u8, 0, 0, 2, b as u8, 0, 0],
+                    );
+                }
+                5 => {
+                    for (_, request) in rig.board.fabric.take_transfers() {
+                        let result = Err(aero_bus::block::BlockError::Medium);
+                        let done = Completion { drive: request.drive, id: request.id, result };
+                        rig.ide.complete(&mut rig.board.cx(), done.clone());
+                        rig.ide.complete(&mut rig.board.cx(), done);
+                    }
+                }
+                6 => {
+                    let width = WIDTHS[(a >> 8) as usize & 3];
+                    let value = u64::from(c) & width.ones();
+                    let _ = PortIo::write(&mut rig.ide, &mut rig.board.cx(), at, width, value);
+                }
+                _ => {
+                    let width = WIDTHS[(a >> 8) as usize & 3];
+                    let _ = PortIo::read(&mut rig.ide, &mut rig.board.cx(), at, width);
+                }
+            }
+        }
+        let saved = rig.ide.save();
+        let mut twin = Rig::new();
+        twin.ide.restore(&saved).unwrap();
+        assert_eq!(twin.ide.save(), saved);
+        rig.out(1, 0, 4);
+        rig.out(1, 0, 0);
+        rig.command(0xec, 0, 0);
+        assert_eq!((rig.inb(0, 7), rig.read_data(0, 2, Width::B2)), (0x58, vec![0x40, 0]), "it still works");
     }
 }

@@ -1,9 +1,10 @@
 //! A disk or a disc drive at the end of a cable, and a command on its way through it.
 //!
-//! IDE and AHCI differ in how data and status reach the guest, not in what a command does. So the course of a command is here: a
-//! [`Job`] says after each event (a request has ended, the host has taken what it was offered, the host has given what it was
-//! asked for) which [`Step`] comes next, and the controller takes it. A job is plain data and is part of the saved state; the
-//! end of a request that was under way still comes under its number.
+//! IDE and AHCI differ in how data and status reach the guest, not in what a command does. So the course of a
+//! command is here: a [`Job`] says after each event (a request has ended, the host has taken what it was
+//! offered, the host has given what it was asked for) which [`Step`] comes next, and the controller takes it.
+//! A job is plain data and is part of the saved state; the end of a request that was under way still comes
+//! under its number.
 
 use crate::ata::{CHUNK, Disk, DiskSettings, Ending, Extent, Plan, TaskFile, Way, spec};
 use crate::atapi::{Cd, CdSettings, Reply, SIGNATURE_LBA, Sense, Shape};

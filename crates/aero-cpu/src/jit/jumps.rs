@@ -3,6 +3,9 @@
 //! Compiled code reads it when it goes from region to region, the run loop when it dispatches. An entry stands for
 //! walks of the page tables, so it is a translation like those of the TLB and is dropped with them. A CR3 load, of
 //! which a busy system makes thousands a second, takes only the entries whose pages are not global.
+//!
+//! What is dropped is *parked*: it is likely to be right again when the address space comes back. Whoever wants to use
+//! it must look whether it is.
 
 #![allow(unsafe_code, reason = "reads and writes table entries at offsets that `Layout` gives")]
 
@@ -21,6 +24,8 @@ pub(crate) struct JumpTable {
     at: u64,
     /// Entries that may not be empty.
     filled: Vec<Filled>,
+    /// What entries held before.
+    parked: Box<[JumpEntry]>,
     generation: u32,
     renewals: u32,
 }
@@ -35,7 +40,8 @@ impl JumpTable {
     /// The empty table of processor `vcpu`.
     pub fn new(mem: &GuestMemory, vcpu: u32) -> Self {
         let (base, at) = (mem.arena(), mem.layout().jumps(vcpu).into());
-        let table = Self { base, at, filled: Vec::new(), generation: 0, renewals: 0 };
+        let parked = vec![JumpEntry::EMPTY; JUMP_ENTRIES as usize].into_boxed_slice();
+        let table = Self { base, at, filled: Vec::new(), parked, generation: 0, renewals: 0 };
         (0..JUMP_ENTRIES).for_each(|entry| table.write(entry, JumpEntry::EMPTY));
         table
     }
@@ -54,6 +60,12 @@ impl JumpTable {
     #[inline(always)]
     pub fn lookup(&self, la: u64, key: u64) -> Option<u32> {
         let entry = self.read(jump_slot(la));
+        (entry.tag == jump_tag(la, key)).then_some(entry.function)
+    }
+
+    /// The function slot of the region that was at `la` in mode `key`. It may be gone, or its code elsewhere.
+    pub fn parked(&self, la: u64, key: u64) -> Option<u32> {
+        let entry = self.parked[jump_slot(la) as usize];
         (entry.tag == jump_tag(la, key)).then_some(entry.function)
     }
 
@@ -104,9 +116,13 @@ impl JumpTable {
     fn retain(&mut self, keep: impl Fn(Filled, JumpEntry) -> bool) {
         let mut filled = core::mem::take(&mut self.filled);
         filled.retain(|filled| {
-            let stays = keep(*filled, self.read(filled.entry));
+            let entry = self.read(filled.entry);
+            let stays = keep(*filled, entry);
             if !stays {
-                self.write(filled.entry, JumpEntry::EMPTY);
+                if entry != JumpEntry::EMPTY {
+                    self.parked[filled.entry as usize] = entry;
+                    self.write(filled.entry, JumpEntry::EMPTY);
+                }
             }
             stays
         });

@@ -1,9 +1,10 @@
 //! Where code lies, and what must be done so that it is known when it changes: the translator's view of a processor at
 //! work.
 
+use super::Residence;
 use crate::access::is_canonical;
 use crate::block::near_the_hole;
-use crate::vcpu::{Mode, Vcpu};
+use crate::vcpu::Vcpu;
 use aero_mem::{GuestMemory, granules};
 use aero_x86::{CodeSize, MAX_LEN};
 
@@ -53,7 +54,12 @@ impl Vcpu<'_> {
     /// The page of linear address `la`, if it is RAM or ROM that code may be fetched from, without setting accessed
     /// bits: a page table whose bits are clear has not been used. The TLB's generation moves on when the page does.
     pub fn code_page(&mut self, la: u64) -> Option<CodePage> {
-        self.peek_fetch(la)
+        self.peek_fetch(la, true)
+    }
+
+    /// The same, of which nothing will be remembered: the generation stays.
+    pub fn peek_code_page(&mut self, la: u64) -> Option<CodePage> {
+        self.peek_fetch(la, false)
     }
 
     /// `len` bytes at arena offset `at`, within one page, hold code from now on.
@@ -66,11 +72,33 @@ impl Vcpu<'_> {
         }
     }
 
-    /// The region in `slot` was compiled for the mode with this key; its instructions that are interpreted begin with
-    /// these bytes.
-    pub fn bind_region(&mut self, slot: u32, mode_key: u64, interpreted: &[[u8; MAX_LEN]]) {
-        let (mode, features) = (Mode::of_key(mode_key as u32), self.core.config.model.features);
-        self.regions.bind(slot, interpreted, mode, features);
+    /// The region in `slot` lies there; its instructions that are interpreted begin with these bytes.
+    pub fn bind_region(&mut self, slot: u32, at: Residence, interpreted: &[[u8; MAX_LEN]]) {
+        self.regions.bind(slot, at, interpreted, self.core.config.model.features);
+    }
+
+    /// Whether the region in `slot` may run with its head at linear address `la` in this mode: its pages lie as they did when
+    /// it was compiled. Then, whether all are global.
+    pub fn region_fits(&mut self, slot: u32, la: u64) -> Option<bool> {
+        let at = self.regions.residence(slot)?;
+        let here = at.mode == self.mode_key && u64::from(at.offset) == la & 0xfff;
+        let count = at.pages.len();
+        let mut global = true;
+        for n in 0..count {
+            let (delta, at) = self.regions.residence(slot)?.pages[n];
+            let found = self.code_page(self.page_beside(la, delta)).filter(|found| found.at == at)?;
+            global &= found.global;
+        }
+        (here && count > 0).then_some(global)
+    }
+
+    /// The region that was at RIP before translations were dropped, if it may run there still.
+    pub(crate) fn parked_region(&mut self) -> Option<u32> {
+        let (la, key) = (self.st.rip, self.mode_key);
+        let slot = self.regions.jumps.parked(la, key)?;
+        let global = self.region_fits(slot, la)?;
+        self.regions.jumps.fill(la, key, slot, global);
+        Some(slot)
     }
 
     /// The regions in these slots are gone.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// interpreted, by function slot, and how compiled code last ended.
 pub struct Regions {
     pub(crate) jumps: JumpTable,
-    bound: Vec<Box<[Bound]>>,
+    bound: Vec<Resident>,
     /// How often those of regions that are gone were run.
     runs: FxHashMap<Mnemonic, u64>,
     /// How the interpreted instruction ended that ended a region.
@@ -24,6 +24,25 @@ pub struct Regions {
     pub(crate) threshold: i32,
     /// Compiled code has left the instruction at RIP to the interpreter.
     pub(crate) left_one: bool,
+}
+
+/// A region, as the processor knows it.
+#[derive(Default)]
+struct Resident {
+    /// The instructions that it has interpreted.
+    interpreted: Box<[Bound]>,
+    at: Residence,
+}
+
+/// Where a region's code lies, and for which mode it was compiled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Residence {
+    /// [`super::super::vcpu::Vcpu::mode_key`].
+    pub mode: u64,
+    /// The head's place in its page.
+    pub offset: u16,
+    /// Its pages: the distance from the head's, and the arena offset. None: there is no such region.
+    pub pages: Box<[(i8, u32)]>,
 }
 
 /// An instruction that a region has interpreted.
@@ -49,24 +68,29 @@ impl Regions {
         }
     }
 
-    /// Notes the instructions that the region in `slot` numbers: the bytes that each begins with.
-    pub(crate) fn bind(&mut self, slot: u32, code: &[[u8; MAX_LEN]], mode: Mode, features: Features) {
-        let slot = slot as usize;
+    /// Notes where the region in `slot` lies, and the instructions that it numbers: the bytes that each begins with.
+    pub(crate) fn bind(&mut self, slot: u32, at: Residence, code: &[[u8; MAX_LEN]], features: Features) {
+        let (slot, mode) = (slot as usize, Mode::of_key(at.mode as u32));
         if self.bound.len() <= slot {
-            self.bound.resize_with(slot + 1, Box::default);
+            self.bound.resize_with(slot + 1, Resident::default);
         }
         let bound = |bytes: &[u8; MAX_LEN]| {
             let insn = decode(bytes, mode.code, features);
             let mnemonic = insn.as_ref().ok().map(|insn| insn.mnemonic);
             Bound { op: bind(insn, mode, 0).op, mnemonic, runs: 0 }
         };
-        self.bound[slot] = code.iter().map(bound).collect();
+        self.bound[slot] = Resident { interpreted: code.iter().map(bound).collect(), at };
     }
 
-    /// Forgets the instructions of a region that is given up.
+    /// Where the region in `slot` lies.
+    pub(crate) fn residence(&self, slot: u32) -> Option<&Residence> {
+        self.bound.get(slot as usize).map(|region| &region.at)
+    }
+
+    /// Forgets a region that is given up.
     pub(crate) fn release(&mut self, slot: u32) {
         let Some(bound) = self.bound.get_mut(slot as usize) else { return };
-        for gone in core::mem::take(bound) {
+        for gone in core::mem::take(bound).interpreted {
             add(&mut self.runs, &gone);
         }
     }
@@ -81,7 +105,7 @@ impl Regions {
 
     /// Instruction `number` of the region in `slot`, which is about to run.
     pub(crate) fn op(&mut self, slot: u32, number: u32) -> Option<Op> {
-        let bound = self.bound.get_mut(slot as usize)?.get_mut(number as usize)?;
+        let bound = self.bound.get_mut(slot as usize)?.interpreted.get_mut(number as usize)?;
         bound.runs += 1;
         Some(bound.op)
     }
@@ -89,7 +113,7 @@ impl Regions {
     /// How often compiled code had instructions interpreted, by their names.
     pub fn interpreted(&self) -> BTreeMap<String, u64> {
         let mut runs = self.runs.clone();
-        self.bound.iter().flatten().for_each(|bound| add(&mut runs, bound));
+        self.bound.iter().flat_map(|region| &region.interpreted).for_each(|bound| add(&mut runs, bound));
         runs.iter().map(|(mnemonic, runs)| (format!("{mnemonic:?}").to_lowercase(), *runs)).collect()
     }
 }
@@ -115,8 +139,9 @@ mod tests {
         let mem = GuestMemory::new(1 << 20, 1).expect("1 MiB");
         let mut regions = Regions::new(&mem, 0);
         let (cpuid_, rdtsc) = (padded(&[0x0f, 0xa2]), padded(&[0x0f, 0x31]));
-        regions.bind(7, &[cpuid_, rdtsc], mode, cpuid::MAX.features);
-        regions.bind(8, &[cpuid_], mode, cpuid::MAX.features);
+        let at = Residence { mode: mode.key().into(), ..Residence::default() };
+        regions.bind(7, at.clone(), &[cpuid_, rdtsc], cpuid::MAX.features);
+        regions.bind(8, at, &[cpuid_], cpuid::MAX.features);
         for (slot, number, there) in [(7, 0, true), (7, 1, true), (8, 0, true), (7, 2, false), (9, 0, false)]
         {
             assert_eq!(regions.op(slot, number).is_some(), there, "{slot} {number}");

@@ -1,6 +1,7 @@
 //! What makes, keeps and runs compiled code, as the run loop sees it. `aero_jit::cache` is it.
 
 use super::Status;
+use crate::block::BlockCache;
 use crate::vcpu::Vcpu;
 use aero_mem::GuestMemory;
 
@@ -13,8 +14,8 @@ pub trait Translator {
     fn threshold(&self) -> u32;
 
     /// A block that begins at RIP, which is linear address `la`, is hot: the region with its head there, if it may run
-    /// here and now. Otherwise the translator may set about making one.
-    fn hot(&mut self, v: &mut Vcpu<'_>, la: u64) -> Answer;
+    /// here and now. Otherwise the translator may set about making one, of code that has `ran`.
+    fn hot(&mut self, v: &mut Vcpu<'_>, la: u64, ran: &BlockCache) -> Answer;
 
     /// Runs the region in function slot `slot` and what it goes on to by the jump table.
     fn run(&mut self, v: &mut Vcpu<'_>, slot: u32) -> Status;

@@ -2,6 +2,7 @@
 
 use super::queue::Wanted;
 use crate::job::Compiled;
+use aero_cpu::jit::Residence;
 use aero_cpu::vcpu::Vcpu;
 use aero_mem::GuestMemory;
 use rustc_hash::FxHashMap;
@@ -165,15 +166,10 @@ impl Region {
         Some(())
     }
 
-    /// Whether its pages lie as they should with its head at `la`; then, whether all are global.
-    pub fn fits(&self, v: &mut Vcpu<'_>, la: u64) -> Option<bool> {
-        let mut global = true;
-        for page in &self.pages {
-            let linear = v.page_beside(la, page.delta);
-            let found = v.code_page(linear).filter(|found| found.at == page.at)?;
-            global &= found.global;
-        }
-        Some(global)
+    /// Where it lies with its head at `place`.
+    pub fn residence(&self, place: Place) -> Residence {
+        let pages = self.pages.iter().map(|page| (page.delta, page.at)).collect();
+        Residence { mode: place.0 >> 32, offset: (place.0 & 0xfff) as u16, pages }
     }
 
     /// The page with code that is no longer what was compiled.
@@ -286,6 +282,14 @@ impl Store {
         let failed = |(place, state): (&Place, &State)| matches!(state, State::Failed(_)).then_some(*place);
         let failed: Vec<Place> = self.by_place.iter().filter_map(failed).collect();
         failed.into_iter().for_each(|place| _ = self.forget(place));
+    }
+
+    /// The heads of living regions on a page, for a mode: bytes from the page's start.
+    pub fn heads_on(&self, page: u32, mode: u64) -> Vec<u16> {
+        let known = self.by_page.get(&page).into_iter().flatten();
+        let heads = known.filter(|place| place.page() == page && place.0 >> 32 == mode);
+        let ready = heads.filter(|place| matches!(self.by_place.get(place), Some(State::Ready(_))));
+        ready.map(|place| (place.0 & 0xfff) as u16).collect()
     }
 
     /// The heads that hang on code of a page.

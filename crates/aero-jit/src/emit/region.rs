@@ -3,8 +3,12 @@
 //! ```text
 //! block $stopped              ;; if it has instructions for the interpreter
 //!   block $exit
-//!     load the variables
-//!     the structured code     ;; never runs through its end
+//!     block $leave
+//!       load the variables
+//!       the structured code   ;; never runs through its end
+//!     end
+//!     store what the region may have changed
+//!     go on at `to`, elsewhere
 //!   end
 //!   RIP and the budget of the instruction under way; status = redo
 //! end
@@ -12,9 +16,9 @@
 //! return status
 //! ```
 //!
-//! Side exits set `pc` and `done` and branch to `$exit`; only then does anything cost. Ways out that are taken often
-//! (leaving for elsewhere, returning, calling) store for themselves, and only what may differ from the state block
-//! there ([`Flow`]).
+//! Side exits set `pc` and `done` and branch to `$exit`; only then does anything cost. Branches out of the region set `to`
+//! and go by `$leave`: most lead to code that hardly ever runs. The other ways out (indirect branches, returns, calls) store
+//! for themselves, and only what may differ from the state block there ([`Flow`]).
 //!
 //! **Flags.** Either the local of [`Var::FlagKind`] is not [`FlagKind::MEMORY`], and the locals describe the flags; or it
 //! is, and the state block does, with what an earlier region left undone there. So storing them means: if the local is not
@@ -83,7 +87,7 @@ pub(super) struct Body<'a> {
     /// Locals for operands that are needed twice, by type.
     twice: [Option<u32>; 5],
     has_exec: bool,
-    /// Open labels above `$exit`.
+    /// Open labels above `$leave`.
     nesting: u32,
     /// The guest instruction under way.
     offset: i32,
@@ -92,6 +96,8 @@ pub(super) struct Body<'a> {
     dirty: Vars,
     /// The kind of the flags, if the block has told.
     kind: Option<FlagKind>,
+    /// Something branches to `$leave`.
+    leaves: bool,
     /// The interpreter has spent budget: whether the rest of the way is covered must be asked again.
     spent: bool,
 }
@@ -136,6 +142,7 @@ impl<'a> Body<'a> {
             done: 0,
             dirty: Vars::default(),
             kind: None,
+            leaves: false,
             spent: false,
         };
         body.whole()?;
@@ -146,11 +153,12 @@ impl<'a> Body<'a> {
         if self.has_exec {
             self.code.put().block(BlockType::Empty);
         }
-        self.code.put().block(BlockType::Empty);
+        self.code.put().block(BlockType::Empty).block(BlockType::Empty);
         self.entry()?;
         for step in &self.structure.steps {
             self.step(*step)?;
         }
+        self.left()?;
         self.side_exit()
     }
 

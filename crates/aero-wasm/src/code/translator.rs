@@ -73,7 +73,7 @@ mod tests {
             tier: Tier::Baseline,
         };
         // nop; jmp $
-        let page = Page { delta: 0, bytes: vec![0x90, 0xeb, 0xfe] };
+        let page = Page { delta: 0, bytes: vec![0x90, 0xeb, 0xfe], ran: None, heads: Vec::new() };
         let key = Key { long: true, user: false, mode: 3 };
         Job { ticket: 7, env, sources: vec![Source { head: 0xffff_8000_0000_0000, key, pages: vec![page] }] }
     }

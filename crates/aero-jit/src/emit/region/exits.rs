@@ -4,7 +4,7 @@ use super::{Body, CTX, DEPTH, REGION_TYPE, Vars, vars};
 use crate::emit::Helper;
 use crate::emit::code::{Mostly, store};
 use crate::emit::jumps;
-use crate::ir::{Block, BlockId, End, Type, Value, Var};
+use crate::ir::{Block, BlockId, End, Inst, Type, Value, Var};
 use aero_cpu::jit::{FlagKind, Lazy, MAX_DEPTH, Status};
 use aero_cpu::state::CpuState;
 use core::mem::offset_of;
@@ -33,7 +33,8 @@ impl Body<'_> {
     fn leave_for_if(&mut self, offset: i32, done: u32) {
         self.code.if_(BlockType::Empty, Mostly::NotTaken);
         self.note(offset, done);
-        self.code.put().br(self.nesting + 1).end();
+        let exit = self.exit_label();
+        self.code.put().br(exit + 1).end();
     }
 
     /// Leaves before `block` if the budget does not cover the way from it.
@@ -55,6 +56,25 @@ impl Body<'_> {
         if core::mem::take(&mut self.spent) && self.module.env.exact {
             self.check(block, self.offset, self.done);
         }
+    }
+
+    /// The label of side exits, from where the code is.
+    pub(super) fn exit_label(&self) -> u32 {
+        self.nesting + 1
+    }
+
+    /// Closes `$leave`: the code of direct branches out of the region.
+    pub(super) fn left(&mut self) -> Option<()> {
+        self.code.put().end();
+        if !core::mem::take(&mut self.leaves) {
+            self.code.put().unreachable();
+            return Some(());
+        }
+        self.kind = None;
+        self.spill(self.flow.set)?;
+        self.write_target()?;
+        self.jump();
+        Some(())
     }
 
     /// The code of side exits, and the end of the function.
@@ -112,7 +132,8 @@ impl Body<'_> {
         self.code.put().local_get(self.fixed.status);
         self.code.if_(BlockType::Empty, Mostly::NotTaken);
         self.code.put().i32_const(Status::Stopped as i32).local_set(self.fixed.status);
-        self.code.put().br(self.nesting + 2).end();
+        let exit = self.exit_label();
+        self.code.put().br(exit + 2).end();
         Some(())
     }
 
@@ -142,7 +163,15 @@ impl Body<'_> {
             }
             End::Interpret(offset) => {
                 self.note(offset, block.retires);
-                self.code.put().br(self.nesting);
+                let exit = self.exit_label();
+                self.code.put().br(exit);
+            }
+            End::Leave(to) if matches!(block.insts[to.0 as usize], Inst::Rip(_)) => {
+                self.retire(block);
+                self.target(block, to)?;
+                self.leaves = true;
+                let leave = self.nesting;
+                self.code.put().br(leave);
             }
             End::Leave(to) => {
                 self.go_to(block, to)?;
@@ -170,17 +199,29 @@ impl Body<'_> {
 
     /// Writes everything back for going on at a linear address, which is in `to` then.
     fn go_to(&mut self, block: &Block, to: Value) -> Option<()> {
+        self.retire(block);
+        self.target(block, to)?;
+        self.spill(self.dirty)?;
+        self.write_target()
+    }
+
+    /// Sets `to`.
+    fn target(&mut self, block: &Block, to: Value) -> Option<()> {
         self.value(block, to)?;
         if self.region.word == Type::I32 {
             self.code.put().i64_extend_i32_u();
         }
         self.code.put().local_set(self.fixed.to);
-        self.spill(self.dirty)?;
+        Some(())
+    }
+
+    /// Writes `to` and the budget back.
+    fn write_target(&mut self) -> Option<()> {
         self.at_state(RIP)?;
         self.code.put().local_get(self.fixed.to);
         self.store_state(RIP, Type::I64, 8)?;
         self.at_state(BUDGET)?;
-        self.code.put().local_get(self.fixed.budget).i64_const(block.retires.into()).i64_sub();
+        self.code.put().local_get(self.fixed.budget);
         self.store_state(BUDGET, Type::I64, 8)
     }
 

@@ -37,13 +37,15 @@ impl Body<'_> {
         la.wide(&mut self.code);
         if size == 16 {
             self.code.put().call(Helper::Load16.index());
-            self.code.br_if(self.nesting, Mostly::NotTaken);
+            let exit = self.exit_label();
+            self.code.br_if(exit, Mostly::NotTaken);
             self.state(offset_of!(CpuState, scratch) as u32, Type::V128, 16)?;
         } else {
             self.slow(Kind::Load, size)?;
             self.narrow(ty, size, signed);
             self.state(offset_of!(CpuState, redo) as u32, Type::I32, 4)?;
-            self.code.br_if(self.nesting, Mostly::NotTaken);
+            let exit = self.exit_label();
+            self.code.br_if(exit, Mostly::NotTaken);
         }
         self.close();
         Some(())
@@ -79,7 +81,8 @@ impl Body<'_> {
             let function = self.slow_function(Kind::Store, size)?;
             self.code.put().call(function);
         }
-        self.code.br_if(self.nesting, Mostly::NotTaken);
+        let exit = self.exit_label();
+        self.code.br_if(exit, Mostly::NotTaken);
         self.close();
         Some(())
     }
@@ -94,7 +97,8 @@ impl Body<'_> {
         la.wide(&mut self.code);
         self.slow(Kind::Place, size)?;
         self.code.put().local_tee(self.fixed.entry).i32_eqz();
-        self.code.br_if(self.nesting, Mostly::NotTaken);
+        let exit = self.exit_label();
+        self.code.br_if(exit, Mostly::NotTaken);
         self.code.put().local_get(self.fixed.entry);
         self.close();
         Some(())
