@@ -373,8 +373,7 @@ fn waet() -> Vec<u8> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::path::{Path, PathBuf};
-    use std::process::Command;
+    use crate::acpica;
 
     const AT: u64 = 0xfff_0000;
     const RSDP_AT: u64 = 0xf_0000;
@@ -475,6 +474,7 @@ pub(crate) mod tests {
         assert_eq!((tables.range, tables.rsdp), (AT..AT + AREA, RSDP_AT));
     }
 
+    // checklist: 38
     #[test]
     fn rsdt_and_xsdt_list_the_same_tables_in_the_same_order() {
         let tables = tables();
@@ -489,6 +489,7 @@ pub(crate) mod tests {
         assert_eq!(short, names);
     }
 
+    // checklist: 41
     #[test]
     fn fadt_extended_fields_equal_the_legacy_fields() {
         let tables = tables();
@@ -508,6 +509,7 @@ pub(crate) mod tests {
         assert_eq!(le(&fadt[112..116]) & 0x30, 0x20, "a fixed power button, no fixed sleep button");
     }
 
+    // checklist: 46
     #[test]
     fn madt_names_processors_io_apic_and_overrides() {
         let (_, madt) = find(&tables(), b"APIC");
@@ -533,54 +535,45 @@ pub(crate) mod tests {
         assert_eq!(entries, want);
     }
 
-    /// A folder of its own for each test, gone when the test passes.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("aero-firmware-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&dir).expect("a writable temporary folder");
-            Self(dir)
-        }
+    fn acpica_tables() -> Vec<Vec<u8>> {
+        tables().pieces.into_iter().filter(|(at, _)| *at != RSDP_AT).map(|(_, bytes)| bytes).collect()
     }
 
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                std::fs::remove_dir_all(&self.0).expect("the folder is ours");
-            }
-        }
-    }
-
-    /// Runs iasl and returns what it said; a missing iasl or a complaint fails the test.
-    fn iasl(dir: &Path, args: &[&str]) -> String {
-        let out = Command::new("iasl").current_dir(dir).args(args).output().unwrap_or_else(|e| {
-            panic!("this test needs iasl ({e}); install the package acpica-tools, or run `cargo xtask setup`")
-        });
-        let said = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
-        assert!(
-            out.status.success() && !said.contains("Could not"),
-            "iasl {args:?} in {}:\n{said}",
-            dir.display()
-        );
-        said
-    }
-
+    // checklist: 39
     #[test]
     fn iasl_disassembles_every_table_and_compiles_it_to_the_same_body() {
-        let dir = Scratch::new("iasl");
-        for (at, bytes) in tables().pieces.iter().filter(|(at, _)| *at != RSDP_AT) {
-            let name = format!("{}-{at:x}", String::from_utf8_lossy(&bytes[..4]));
-            let (dat, dsl) = (format!("{name}.dat"), format!("{name}.dsl"));
-            std::fs::write(dir.0.join(&dat), bytes).expect("write a table");
-            iasl(&dir.0, &["-d", &dat]);
-            let said = iasl(&dir.0, &["-oa", &dsl]);
-            let data_table = !name.starts_with("DSDT");
-            assert!(data_table || said.contains(" 0 Errors, "), "{said}");
-            let again = std::fs::read(dir.0.join(format!("{name}.aml"))).expect("iasl wrote it");
-            // The header differs in the compiler's name and version, and so in the checksum.
-            let body = if name.starts_with("FACS") { 0 } else { 36 };
-            assert_eq!(bytes[body..], again[body..], "{name} changed on the way through iasl");
-        }
+        acpica::round_trip(&acpica_tables());
+    }
+
+    // checklist: 39
+    #[test]
+    fn no_name_is_used_before_it_is_declared() {
+        let dsl = acpica::disassemble(&find(&tables(), b"DSDT").1);
+        assert_eq!(acpica::forward_references(&dsl), Vec::<String>::new());
+        let moved = dsl.replacen("Name (_HID", "Name (ABCD, LNKA)\n Name (_HID", 1);
+        assert_eq!(acpica::forward_references(&moved), ["LNKA"], "the script sees one");
+    }
+
+    // checklist: 45
+    #[test]
+    fn acpiexec_evaluates_every_method() {
+        acpica::evaluate_every_method(&find(&tables(), b"DSDT").1);
+    }
+
+    // checklist: 44
+    #[test]
+    fn every_pin_is_routed_in_both_modes_to_an_interrupt_of_no_legacy_device() {
+        acpica::check_routing(&find(&tables(), b"DSDT").1, &find(&tables(), b"APIC").1);
+    }
+
+    // checklist: 28
+    #[test]
+    fn root_bus_claims_nothing_that_the_memory_map_names() {
+        let low = 3 << 30;
+        let tables = build(&board(), low - AREA, RSDP_AT);
+        let chips = [0xfec0_0000..0xfec0_1000, 0xfed0_0000..0xfed0_0400, 0xfee0_0000..0xfee0_1000];
+        let map = crate::memory_map(low, 1 << 30, tables.range.clone(), &chips);
+        let ranges: Vec<_> = map.iter().map(|e| e.base..e.end()).collect();
+        acpica::check_root_windows(&find(&tables, b"DSDT").1, &ranges);
     }
 }

@@ -1,8 +1,9 @@
 //! The DSDT: what the byte code says about the board.
 //!
 //! ```text
-//! \_S3  \_S4  \_S5  \_PIC  \_PR.CPxx
-//! \_SB.PCI0          root bus: what it decodes
+//! \_S3  \_S4  \_S5  \_PIC
+//! \_SB.CPxx          processors
+//!      PCI0          root bus: what it decodes
 //!      HPET          if there is one
 //!      PCI0.ISA      PIIX3: its PIRQ steering registers, then the ISA devices
 //!      LNKA..LNKD    the four steering registers as interrupt link devices
@@ -23,6 +24,8 @@ use acpi_tables::{Aml, AmlSink};
 
 /// Encodings (ACPI 6.5 chapters 6.4 and 20) and PIIX3 registers (82371SB datasheet section 2.2).
 mod spec {
+    use core::ops::RangeInclusive;
+
     /// Small resource: IRQ, two bytes of mask, no flags: edge, active high, exclusive.
     pub const IRQ_NO_FLAGS: u8 = 0x22;
     /// Small resource: DMA, one byte of mask and one of flags.
@@ -33,11 +36,6 @@ mod spec {
     pub const LEVEL_HIGH_SHARED: u8 = 0b1001;
     /// Where the first interrupt number lies in an extended interrupt resource.
     pub const EXTENDED_IRQ_NUMBER: u8 = 5;
-    /// `ProcessorOp`.
-    pub const PROCESSOR: [u8; 2] = [0x5b, 0x83];
-    /// Encoded length of a processor object with a four-letter name.
-    pub const PROCESSOR_LEN: u8 = 11;
-
     /// PIRQRC[A:D]: route control, one byte for each line.
     pub const PIRQRC: u8 = 0x60;
     /// Bit 7 of it: the line is not routed.
@@ -53,7 +51,9 @@ mod spec {
 
     /// The second port range of the root bus begins behind PCI configuration mechanism 1.
     pub const LAST_PORT: u16 = 0xffff;
-    pub const DEVICES_ON_A_BUS: u8 = 32;
+    /// Devices with a wire to the PIRQ lines. The host bridge, device 0, has no pin. A table of all 32 would not fit
+    /// the buffer of `acpiexec`.
+    pub const ROUTED_DEVICES: RangeInclusive<u8> = 1..=30;
 
     /// `_FDE`: one dword for each of four drives, then "a tape drive is never present".
     pub const FDE_DRIVES: usize = 4;
@@ -96,7 +96,7 @@ pub(crate) fn definition_block(board: &Board) -> Vec<u8> {
     sequence([
         sleep_states(board),
         interrupt_mode(),
-        raw(&Scope::new("_PR_".into(), vec![&sequence((0..board.cpus).map(processor))])),
+        raw(&Scope::new("_SB_".into(), vec![&sequence((0..board.cpus).map(processor))])),
         raw(&Scope::new(
             "_SB_".into(),
             vec![&root_bus(board), &hpet(board.hpet), &link_status(), &link_setting(), &links],
@@ -127,14 +127,14 @@ fn interrupt_mode() -> Raw {
     ])
 }
 
-/// A processor without C2 and C3, whose id is the one in the MADT.
+/// A processor, whose id is the one in the MADT. The older `Processor` object would say the same, and that there are no
+/// C2 and C3, which is what saying nothing says here.
 fn processor(id: u8) -> Raw {
-    let name = format!("CP{id:02X}");
-    let mut bytes = spec::PROCESSOR.to_vec();
-    bytes.push(spec::PROCESSOR_LEN);
-    bytes.extend(name.as_bytes());
-    bytes.extend([id, 0, 0, 0, 0, 0]);
-    Raw(bytes)
+    let (hid, uid) = (Name::new("_HID".into(), &"ACPI0007"), Name::new("_UID".into(), &id));
+    raw(&Device::new(
+        Path::new(&format!("CP{id:02X}")),
+        vec![&hid, &uid, &Name::new("_STA".into(), &spec::PRESENT)],
+    ))
 }
 
 /// The PCI root and everything behind the ISA bridge.
@@ -362,7 +362,7 @@ fn link(board: &Board, line: u8) -> Raw {
 /// `_PRT`: every pin of every device that the bus can hold.
 fn routing(board: &Board) -> Raw {
     let mut table = PackageBuilder::new();
-    for device in 0..spec::DEVICES_ON_A_BUS {
+    for device in spec::ROUTED_DEVICES {
         for pin in 0..4u8 {
             let line = (board.pirq_of)(device, pin) & 3;
             let mut entry = PackageBuilder::new();
@@ -402,14 +402,14 @@ mod tests {
             let field = places(&aml, &[0x5b, 0x81])[0];
             let uses = places(&aml, register);
             assert!(field < uses[0] && uses[0] < field + 40 && uses.len() == 6, "{register:?}: {uses:?}");
-            assert_eq!(places(&aml, link.as_bytes()).len(), 1 + 32, "{link}");
+            assert_eq!(places(&aml, link.as_bytes()).len(), 1 + 30, "{link}");
         }
     }
 
     #[test]
     fn routing_covers_every_pin_of_every_device() {
         let aml = routing(&board()).0;
-        for device in 1..32u8 {
+        for device in 1..31u8 {
             // Package of 4: dword address with FFFFh in the low word.
             let address = [0x0c, 0xff, 0xff, device, 0];
             assert_eq!(places(&aml, &address).len(), 4, "device {device}");
@@ -429,9 +429,11 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_object_spells_its_own_length() {
-        let Raw(aml) = processor(0x1f);
-        assert_eq!(&aml, b"\x5b\x83\x0bCP1F\x1f\0\0\0\0\0");
-        assert_eq!(aml.len() - 2, usize::from(spec::PROCESSOR_LEN));
+    fn processors_have_the_ids_of_the_madt() {
+        for id in [0u8, 1, 0x1f, 0xfe] {
+            let Raw(aml) = processor(id);
+            let uid = raw(&Name::new("_UID".into(), &id));
+            assert_eq!((places(&aml, b"ACPI0007\0").len(), places(&aml, &uid.0).len()), (1, 1));
+        }
     }
 }

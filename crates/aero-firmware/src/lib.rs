@@ -18,6 +18,8 @@
 //! [`e820::memory_map`] and ends with [`linux::load`].
 
 pub mod acpi;
+#[cfg(test)]
+mod acpica;
 mod board;
 mod dsdt;
 pub mod e820;
