@@ -26,6 +26,7 @@ pub mod acpi_pm;
 pub mod coprocessor;
 pub mod debug_ports;
 pub mod fw_cfg;
+pub mod hpet;
 pub mod i440fx;
 pub mod i8254;
 pub mod i8259;
