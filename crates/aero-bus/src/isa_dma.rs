@@ -21,12 +21,10 @@ pub trait DmaPeer {
     /// DREQ: what it can move right now.
     fn dma_request(&self) -> Option<DmaRequest>;
 
-    /// Gives the next `len` bytes, at most as many as it asked to move.
-    fn dma_take(&mut self, cx: &mut Cx<'_>, len: usize) -> Vec<u8>;
+    /// Gives the next `len` bytes, at most as many as it asked to move. With `last` the programmed count ends with them
+    /// (terminal count).
+    fn dma_take(&mut self, cx: &mut Cx<'_>, len: usize, last: bool) -> Vec<u8>;
 
-    /// Accepts bytes from memory, at most as many as it asked for.
-    fn dma_give(&mut self, cx: &mut Cx<'_>, bytes: &[u8]);
-
-    /// The programmed count has ended with the bytes moved last.
-    fn dma_terminal_count(&mut self, cx: &mut Cx<'_>);
+    /// Accepts bytes from memory, at most as many as it asked for. With `last` the programmed count ends with them.
+    fn dma_give(&mut self, cx: &mut Cx<'_>, bytes: &[u8], last: bool);
 }

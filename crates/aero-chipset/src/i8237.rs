@@ -103,7 +103,7 @@ impl Chip {
         match register {
             0..=7 => {
                 let channel = &self.channels[(register / 2) as usize];
-                let value = if register % 2 == 0 { channel.address } else { channel.count };
+                let value = if register & 1 == 0 { channel.address } else { channel.count };
                 value.to_le_bytes()[self.flip()]
             }
             STATUS_COMMAND => self.request << 4 | core::mem::take(&mut self.reached),
@@ -135,7 +135,7 @@ impl Chip {
     fn write_word(&mut self, register: u64, value: u8) {
         let byte = self.flip();
         let channel = &mut self.channels[(register / 2) as usize];
-        let (base, current) = match register % 2 {
+        let (base, current) = match register & 1 {
             0 => (&mut channel.base_address, &mut channel.address),
             _ => (&mut channel.base_count, &mut channel.count),
         };
@@ -188,7 +188,6 @@ impl Dma {
             }
             if self.chips[chip].channels[n].advance(transfers) {
                 self.end(chip, n);
-                peer.dma_terminal_count(cx);
             }
         }
     }
@@ -202,12 +201,13 @@ impl Dma {
         transfers: u32,
         peer: &mut dyn DmaPeer,
     ) -> bool {
-        let mode = self.chips[at.0].channels[at.1].mode & TYPE;
+        let Channel { mode, count, .. } = self.chips[at.0].channels[at.1];
+        let (mode, last) = (mode & TYPE, transfers > count.into());
         let bytes_each = 1 << at.0;
         let len = transfers as usize * bytes_each;
         match request {
             DmaRequest::ToMemory(_) if mode == TO_MEMORY || mode == VERIFY => {
-                let bytes = peer.dma_take(cx, len);
+                let bytes = peer.dma_take(cx, len, last);
                 if mode == TO_MEMORY {
                     let places = self.places(at).zip(bytes.chunks(bytes_each));
                     // What lies outside RAM goes to nobody.
@@ -218,7 +218,7 @@ impl Dma {
                 let mut bytes = vec![0xff; len];
                 let places = self.places(at).zip(bytes.chunks_mut(bytes_each));
                 places.for_each(|(gpa, bytes)| _ = cx.dma_read(gpa, bytes));
-                peer.dma_give(cx, &bytes);
+                peer.dma_give(cx, &bytes, last);
             }
             _ => return false,
         }
@@ -339,16 +339,14 @@ mod tests {
             }
         }
 
-        fn dma_take(&mut self, _cx: &mut Cx<'_>, len: usize) -> Vec<u8> {
+        fn dma_take(&mut self, _cx: &mut Cx<'_>, len: usize, last: bool) -> Vec<u8> {
+            self.ended += u32::from(last);
             self.has.drain(..len).collect()
         }
 
-        fn dma_give(&mut self, _cx: &mut Cx<'_>, bytes: &[u8]) {
+        fn dma_give(&mut self, _cx: &mut Cx<'_>, bytes: &[u8], last: bool) {
+            self.ended += u32::from(last);
             self.got.extend(bytes);
-        }
-
-        fn dma_terminal_count(&mut self, _cx: &mut Cx<'_>) {
-            self.ended += 1;
         }
     }
 
