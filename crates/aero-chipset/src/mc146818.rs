@@ -84,7 +84,9 @@ mod spec {
     /// Ticks whose periods may be owed: four seconds. A host that stops for longer stops the guest's clock too.
     pub const MISSED_TICKS: u64 = 4 * HZ;
 
-    /// Equipment: a mathematics coprocessor and a pointing device.
+    /// The types of two floppy drives, the first in the upper half.
+    pub const FLOPPY_TYPES: u8 = 0x10;
+    /// Equipment: a mathematics coprocessor and a pointing device; bit 0: floppy drives, one more than bits 7:6.
     pub const EQUIPMENT: u8 = 0x14;
     pub const EQUIPMENT_VALUE: u8 = 0x06;
 }
@@ -223,6 +225,15 @@ impl Rtc {
         if (spec::D + 1..=0x7f).contains(&index) {
             self.ram[usize::from(index)] = value;
         }
+    }
+
+    /// Tells firmware of floppy drives by their types, 0 for none: 1 is 360 KiB, then 1.2 MiB, 720 KiB, 1.44 MiB, 2.88 MiB.
+    pub fn describe_floppies(&mut self, types: [u8; 2]) {
+        let [first, second] = types.map(|kind| kind & 0xf);
+        self.set_nvram(spec::FLOPPY_TYPES, first << 4 | second);
+        let count = types.iter().filter(|kind| **kind != 0).count() as u8;
+        let equipment = spec::EQUIPMENT_VALUE | if count > 0 { (count - 1) << 6 | 1 } else { 0 };
+        self.set_nvram(spec::EQUIPMENT, equipment);
     }
 
     fn reg(&self, index: u8) -> u8 {
@@ -954,6 +965,16 @@ mod tests {
         let seen = [0x15, 0x16, 0x17, 0x18, 0x30, 0x31, 0x34, 0x35].map(|i| b.get(i));
         assert_eq!(seen, [0x80, 0x02, 0xff, 0xff, 0xff, 0xff, 0x00, 0xbf]);
         assert_eq!([0x5b, 0x5c, 0x5d].map(|i| b.get(i)), [0x00, 0x40, 0x01]);
+    }
+
+    #[test]
+    fn floppy_drives_are_described() {
+        let mut b = Bench::new();
+        assert_eq!((b.get(0x10), b.get(0x14)), (0, 0x06));
+        for (types, want) in [([4, 0], (0x40, 0x07)), ([4, 5], (0x45, 0x47)), ([0, 0], (0, 0x06))] {
+            b.rtc.describe_floppies(types);
+            assert_eq!((b.get(0x10), b.get(0x14)), want);
+        }
     }
 
     #[test]

@@ -537,8 +537,14 @@ impl Floppy {
     }
 
     fn seek_ends(&mut self, unit: u8, failed: u8) {
+        self.forget_polling();
         self.events.push_back((ST0_SEEK_END | failed | unit, self.cylinders[usize::from(unit)]));
         self.interrupt = true;
+    }
+
+    /// What polling found after a reset is told only until the next interrupt: BIOSes ask once and go on.
+    fn forget_polling(&mut self) {
+        self.events.retain(|(st0, _)| st0 & ST0_POLLED != ST0_POLLED);
     }
 
     fn sense_interrupt(&mut self) {
@@ -862,6 +868,7 @@ impl Floppy {
 
     /// The result of a command that ends with an interrupt.
     fn finish(&mut self, status: [u8; 3], [cylinder, head, sector]: [u8; 3]) {
+        self.forget_polling();
         self.transfer = None;
         self.results = status.into();
         self.results.extend([cylinder, head, sector, N_512]);
@@ -1448,6 +1455,17 @@ mod tests {
         b.send(&[MFM | VERIFY, 0, 0, 0, 3, 2, 18, 0x1b, 0xff]);
         b.dma(0, &[]);
         assert_eq!(b.results(7)[..2], [0, 0], "without a count it ends with the track");
+    }
+
+    #[test]
+    fn bios_that_asks_once_after_a_reset_finds_the_end_of_its_seek_next() {
+        let mut b = Bench::new(D1440, false);
+        b.out(DOR, 0);
+        b.out(DOR, DOR_NOT_RESET | DOR_DMAGATE);
+        assert_eq!(b.command(&[SENSE_INTERRUPT], 2), [ST0_POLLED, 0]);
+        b.command(&[RECALIBRATE, 0], 0);
+        assert_eq!(b.command(&[SENSE_INTERRUPT], 2), [ST0_SEEK_END, 0]);
+        assert_eq!(b.command(&[SENSE_INTERRUPT], 1), [ST0_INVALID]);
     }
 
     #[test]

@@ -227,6 +227,7 @@ fn tag_word_describes_contents() {
     assert_eq!(fpu.tag_word(), 0b10_01_00 << 10 | 0x3FF);
 }
 
+// checklist: 16
 #[test]
 fn fxsave_image_round_trips() {
     let mut fpu = fpu_with(&[F80::ONE, THREE]);
