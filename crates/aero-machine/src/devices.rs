@@ -1,8 +1,9 @@
 //! The devices of the board, owned by type and reached by name.
 
-use crate::config::Config;
+use crate::config::{Config, Firmware};
 use crate::drives::Attached;
-use crate::layout::{Dev, FLOPPY_DMA, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq, pirq_of};
+use crate::firmware;
+use crate::layout::{self, Dev, FLOPPY_DMA, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq, pirq_of};
 use crate::routes::{Claim, REGION_ROM};
 use aero_bus::pci::{Bar, Bdf, ConfigSpace, PciFunction};
 use aero_bus::{Cx, Device, Fabric, IrqLine};
@@ -23,6 +24,7 @@ use aero_chipset::test_device::TestDevice;
 use aero_devices_input::i8042::I8042;
 use aero_gpu::Vga;
 use aero_mem::GuestMemory;
+use aero_storage::ahci::Ahci;
 use aero_storage::floppy::Floppy;
 use aero_storage::ide::Ide;
 
@@ -51,6 +53,7 @@ pub(crate) struct Devices {
     pub floppy: Floppy,
     pub parallel: Lpt,
     pub ide: Ide,
+    pub ahci: Option<Ahci>,
     pub test_device: Option<TestDevice>,
 }
 
@@ -77,7 +80,6 @@ impl Lines {
     }
 
     /// The line of a function's pin: 1 INTA# to 4 INTD#.
-    #[expect(dead_code, reason = "the functions of this board so far have no pin")]
     pub fn pin(&self, at: Bdf, pin: u8) -> IrqLine {
         self.pirq[usize::from(pirq_of(at.device(), pin.wrapping_sub(1)))]
     }
@@ -89,16 +91,22 @@ impl Lines {
 }
 
 impl Devices {
-    pub fn new(config: &Config, drives: &Attached, lines: &Lines, mem: &GuestMemory) -> Self {
+    pub fn new(
+        config: &Config,
+        drives: &Attached,
+        firmware: Option<&Firmware>,
+        lines: &Lines,
+        mem: &GuestMemory,
+    ) -> Self {
         let isa = |n: u8| lines.isa[usize::from(n)];
         Self {
             pic: Pic::new(lines.intr),
             pit: Pit::new(isa(irq::PIT)),
-            rtc: Rtc::new(isa(irq::RTC), config.rtc, mem.low_ram(), mem.high_ram()),
+            rtc: rtc(isa(irq::RTC), config, drives, mem),
             ioapic: IoApic::new(),
             serial: Serial::new(isa(irq::COM1)),
             i8042: I8042::new(isa(irq::KEYBOARD), isa(irq::MOUSE)),
-            vga: config.vga.then(|| Vga::new(mem.video_size())),
+            vga: config.vga.then(|| vga(firmware, mem)),
             pci_host: PciHost::new(),
             host_bridge: HostBridge::new(),
             isa_bridge: IsaBridge::new(),
@@ -110,11 +118,12 @@ impl Devices {
             post: PostPort::new(),
             debug_exit: DebugExit::new(),
             debugcon: DebugCon::new(config.debugcon.len()),
-            fw_cfg: FwCfg::new(1, mem.ram_size(), &[]),
+            fw_cfg: firmware::describe(config, drives, firmware, mem),
             dma: Dma::new(),
             floppy: drives.floppy(isa(irq::FLOPPY)),
             parallel: Lpt::new(isa(irq::LPT1)),
             ide: Ide::new(irq::IDE.map(isa), drives.ide()),
+            ahci: drives.ahci().map(|units| Ahci::new(lines.pin(layout::AHCI, 1), units)),
             test_device: config.test_device.then(|| TestDevice::new(lines.global())),
         }
     }
@@ -145,6 +154,7 @@ impl Devices {
             Dev::Floppy => &mut self.floppy,
             Dev::Parallel => &mut self.parallel,
             Dev::Ide => &mut self.ide,
+            Dev::Ahci => return self.ahci.as_mut().map(|a| a as &mut dyn Device),
             Dev::TestDevice => return self.test_device.as_mut().map(|t| t as &mut dyn Device),
             Dev::Typist | Dev::Pirq => return None,
         })
@@ -172,6 +182,12 @@ impl Devices {
         self.dma.serve(&mut Cx::new(fabric, mem, Dev::Floppy.id()), FLOPPY_DMA, &mut self.floppy);
     }
 
+    /// Tells firmware in the ACPI tables where it has put the power-management ports, or `usual` before it has.
+    pub fn describe_power(&mut self, usual: u16) {
+        let base = self.power.pm_base().unwrap_or(usual);
+        firmware::describe_board(&mut self.fw_cfg, base);
+    }
+
     /// What the base address registers of all functions decode now: ports, and memory.
     pub fn bars(&mut self) -> (Vec<Claim>, Vec<Claim>) {
         let (mut ports, mut memory) = (Vec::new(), Vec::new());
@@ -189,6 +205,20 @@ impl Devices {
     }
 }
 
+fn rtc(irq: IrqLine, config: &Config, drives: &Attached, mem: &GuestMemory) -> Rtc {
+    let mut rtc = Rtc::new(irq, config.rtc, mem.low_ram(), mem.high_ram());
+    rtc.describe_floppies(drives.floppy_kinds().map(|kind| kind.map_or(0, |kind| kind as u8)));
+    rtc
+}
+
+fn vga(firmware: Option<&Firmware>, mem: &GuestMemory) -> Vga {
+    let vga = Vga::new(mem.video_size());
+    match firmware.map(|f| &f.vga_bios[..]) {
+        None | Some([]) => vga,
+        Some(bios) => vga.with_bios(bios),
+    }
+}
+
 fn claims(config: &ConfigSpace, dev: Dev, ports: &mut Vec<Claim>, memory: &mut Vec<Claim>) {
     for index in 0..6 {
         if let Some((bar, base)) = config.bar(usize::from(index)) {
@@ -202,7 +232,7 @@ fn claims(config: &ConfigSpace, dev: Dev, ports: &mut Vec<Claim>, memory: &mut V
 }
 
 /// Every device, in the order of reset.
-const ALL: [Dev; 24] = [
+const ALL: [Dev; 25] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
@@ -226,6 +256,7 @@ const ALL: [Dev; 24] = [
     Dev::Floppy,
     Dev::Parallel,
     Dev::Ide,
+    Dev::Ahci,
     Dev::TestDevice,
 ];
 

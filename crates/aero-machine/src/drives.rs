@@ -2,10 +2,11 @@
 //!
 //! A [`Drive`] is what a user attaches: a backend, or none for a drive with removable media that is empty, and the bus it is on.
 //! [`Attached`] finds each its place, in the order given: floppy A and B; on IDE, disks from the primary master on and discs
-//! from the secondary master on.
+//! from the secondary master on; on AHCI from port 0 on.
 
 use aero_bus::IrqLine;
 use aero_bus::block::{BlockBackend, DriveId, Medium};
+use aero_storage::ahci::PORTS as AHCI_PORTS;
 use aero_storage::ata::Disk;
 use aero_storage::atapi::Cd;
 use aero_storage::floppy::{DriveKind, Floppy, Format};
@@ -20,6 +21,10 @@ pub enum Bus {
     IdeDisk,
     /// A CD and DVD drive on an IDE channel.
     IdeCd,
+    /// A disk on a port of the AHCI controller.
+    AhciDisk,
+    /// A CD and DVD drive on a port of the AHCI controller.
+    AhciCd,
 }
 
 /// A drive.
@@ -62,6 +67,8 @@ pub(crate) enum Place {
     Floppy(u8),
     /// Channel and unit.
     Ide(u8, u8),
+    /// Port.
+    Ahci(u8),
 }
 
 /// Drives in their places. A drive's number is its place in the order given.
@@ -102,19 +109,22 @@ impl Attached {
         Some((DriveId(n as u8), &self.drives[n]))
     }
 
-    /// The floppy controller: a PC has at least one drive.
-    pub fn floppy(&self, irq: IrqLine) -> Floppy {
-        let kind = |n| match self.at(Place::Floppy(n)) {
+    /// The floppy drives: a PC has at least one.
+    pub fn floppy_kinds(&self) -> [Option<DriveKind>; 2] {
+        [0, 1].map(|n| match self.at(Place::Floppy(n)) {
             Some((_, drive)) => {
-                let format = drive.medium().and_then(|m| Format::of(m.bytes));
-                Some(match format.map(|f| f.drive) {
+                Some(match drive.medium().and_then(|m| Format::of(m.bytes)).map(|f| f.drive) {
                     None | Some(DriveKind::D720) => DriveKind::D1440,
                     Some(kind) => kind,
                 })
             }
             None => (n == 0).then_some(DriveKind::D1440),
-        };
-        let mut floppy = Floppy::new(irq, [kind(0), kind(1)]);
+        })
+    }
+
+    /// The floppy controller.
+    pub fn floppy(&self, irq: IrqLine) -> Floppy {
+        let mut floppy = Floppy::new(irq, self.floppy_kinds());
         for n in 0..2 {
             if let Some((id, drive)) = self.at(Place::Floppy(n)) {
                 floppy.insert(n, drive.medium().map(|medium| (id, medium)));
@@ -128,11 +138,22 @@ impl Attached {
         [0, 1].map(|channel| [0, 1].map(|unit| self.unit(Place::Ide(channel, unit))))
     }
 
+    /// What is at the ports of the AHCI controller; `None` if there is nothing, and then there is no controller.
+    pub fn ahci(&self) -> Option<[Option<Unit>; AHCI_PORTS]> {
+        let any = self.places.iter().any(|place| matches!(place, Place::Ahci(_)));
+        any.then(|| core::array::from_fn(|port| self.unit(Place::Ahci(port as u8))))
+    }
+
+    /// Every drive with its place.
+    pub fn iter(&self) -> impl Iterator<Item = (Bus, Place)> + '_ {
+        self.drives.iter().map(|drive| drive.bus).zip(self.places.iter().copied())
+    }
+
     fn unit(&self, place: Place) -> Option<Unit> {
         let (id, drive) = self.at(place)?;
         let serial = format!("AERO{:04}", id.0 + 1);
         Some(match (drive.bus, drive.medium()) {
-            (Bus::IdeCd, medium) => Unit::Cd(Cd::new(id, medium, &serial)),
+            (Bus::IdeCd | Bus::AhciCd, medium) => Unit::Cd(Cd::new(id, medium, &serial)),
             (_, medium) => Unit::Disk(Disk::new(id, medium?, &serial)),
         })
     }
@@ -144,8 +165,10 @@ impl Attached {
 
 /// Where a drive may be, the first choice first.
 fn choices(bus: Bus) -> (&'static [Place], &'static str) {
-    use Place::{Floppy, Ide};
+    use Place::{Ahci, Floppy, Ide};
+    const AHCI: [Place; AHCI_PORTS] = [Ahci(0), Ahci(1), Ahci(2), Ahci(3), Ahci(4), Ahci(5)];
     match bus {
+        Bus::AhciDisk | Bus::AhciCd => (&AHCI, "another drive on AHCI; it has six ports"),
         Bus::Floppy => (&[Floppy(0), Floppy(1)], "a third floppy drive; a PC has two"),
         Bus::IdeDisk => {
             (&[Ide(0, 0), Ide(0, 1), Ide(1, 1), Ide(1, 0)], "another disk on IDE; it has four places")

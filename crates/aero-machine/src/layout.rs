@@ -6,7 +6,7 @@
 use aero_bus::DeviceId;
 use aero_bus::pci::Bdf;
 use aero_chipset::{acpi_pm, mc146818};
-use aero_firmware::acpi::{Board, IsaDevice, IsaKind};
+use aero_firmware::{Board, FloppyKind, IsaDevice, IsaKind};
 use core::ops::Range;
 
 /// The devices of the board, numbered for timers and saved state.
@@ -63,6 +63,8 @@ pub enum Dev {
     Parallel,
     /// 00:01.1.
     Ide,
+    /// 00:04.0.
+    Ahci,
     /// Not a device: what the ISA bridge makes of the four PCI interrupt lines.
     Pirq,
 }
@@ -128,13 +130,17 @@ pub fn ioapic_pin(irq: u8) -> u8 {
     if irq == 0 { 2 } else { irq }
 }
 
+/// Where the AHCI controller is, if a drive is on it.
+pub const AHCI: Bdf = Bdf::new(0, 4, 0);
+
 /// PCI functions.
-pub const FUNCTIONS: [(Bdf, Dev); 5] = [
+pub const FUNCTIONS: [(Bdf, Dev); 6] = [
     (Bdf::new(0, 0, 0), Dev::HostBridge),
     (Bdf::new(0, 1, 0), Dev::IsaBridge),
     (Bdf::new(0, 1, 1), Dev::Ide),
     (Bdf::new(0, 1, 3), Dev::PowerManagement),
     (Bdf::new(0, 2, 0), Dev::Vga),
+    (AHCI, Dev::Ahci),
 ];
 
 /// Fixed ports: first, count, device, region.
@@ -189,18 +195,25 @@ pub const TEST_MEMORY: u64 = 0xff00_0000;
 pub const SILENT_PORTS: [Range<u16>; 6] =
     [0x10..0x20, 0xf0..0x100, 0x279..0x27a, 0x2e8..0x300, 0x3e8..0x3f0, 0xa79..0xa7a];
 
+/// What the ACPI tables say of floppy drives: a topology that does not change with what is in them.
+const FLOPPIES: [Option<FloppyKind>; 2] = [Some(FloppyKind::D1440), None];
+
 /// The DMA channel of the floppy controller.
 pub const FLOPPY_DMA: u8 = 2;
 
 /// What the ACPI tables are made from.
-pub fn board(cpus: u8) -> Board {
+pub fn board(cpus: u8, pm_base: u16) -> Board {
     let isa = |kind, ports: &[(u16, u8)], irq| IsaDevice { kind, ports: ports.to_vec(), irq, dma: None };
+    let floppy = IsaDevice {
+        dma: Some(FLOPPY_DMA),
+        ..isa(IsaKind::Floppy, &[(0x3f0, 6), (0x3f7, 1)], Some(irq::FLOPPY))
+    };
     Board {
         cpus,
         ioapic: IOAPIC as u32,
         ioapic_id: 0,
         lapic: LAPIC as u32,
-        pm_base: PM_BASE,
+        pm_base,
         pm_len: PM_LEN as u8,
         gpe0: GPE0,
         gpe0_len: GPE0_LEN as u8,
@@ -220,7 +233,7 @@ pub fn board(cpus: u8) -> Board {
         pirq_of,
         pirq_choices: vec![5, 10, 11],
         hpet: None,
-        floppies: [None; 2],
+        floppies: FLOPPIES,
         isa: vec![
             isa(
                 IsaKind::Motherboard,
@@ -229,7 +242,7 @@ pub fn board(cpus: u8) -> Board {
                     (0x92, 1),
                     (SMI_CMD, 2),
                     (0x4d0, 2),
-                    (PM_BASE, PM_LEN as u8),
+                    (pm_base, PM_LEN as u8),
                     (GPE0, GPE0_LEN as u8),
                 ],
                 None,
@@ -242,6 +255,9 @@ pub fn board(cpus: u8) -> Board {
             isa(IsaKind::Keyboard, &[(0x60, 1), (0x64, 1)], Some(irq::KEYBOARD)),
             isa(IsaKind::Mouse, &[], Some(irq::MOUSE)),
             isa(IsaKind::Serial, &[(COM1, 8)], Some(irq::COM1)),
+            isa(IsaKind::Parallel, &[(0x378, 3)], Some(irq::LPT1)),
+            isa(IsaKind::Dma, &[(0x00, 0x10), (0x81, 0x0f), (0xc0, 0x20)], None),
+            floppy,
         ],
     }
 }

@@ -12,6 +12,7 @@ mod config;
 mod devices;
 mod drives;
 mod engine;
+mod firmware;
 pub mod guest_cpu;
 mod hub;
 pub mod layout;
@@ -25,7 +26,7 @@ pub use aero_gpu::Frame;
 pub use aero_jit::job::Tier;
 pub use clock::WallClock;
 pub use config::{
-    Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel,
+    Boot, BuildError, ClockConfig, Config, CpuChoice, Firmware, FirmwareError, JitConfig, JitTier, Kernel,
     MAX_FIRMWARE, REPEATABLE_RTC,
 };
 pub use drives::{Bus, Drive, DriveError};

@@ -104,7 +104,7 @@ impl Machine {
     pub fn arena_bytes(config: &Config, boot: &Boot) -> u64 {
         let rom = match boot {
             Boot::Kernel(_) => 0,
-            Boot::Firmware(rom) => rom.len() as u64,
+            Boot::Firmware(firmware) => firmware.rom.len() as u64,
         };
         GuestMemory::arena_bytes_with_video(config.memory, 1, rom, config.video_memory())
     }
@@ -146,21 +146,22 @@ impl Machine {
         };
         let drives = Attached::new(drives)?;
         // A bad file is told before memory is asked for.
-        let (kernel, rom) = match boot {
+        let (kernel, firmware) = match boot {
             Boot::Kernel(kernel) => {
                 boot::check(&kernel)?;
-                (Some(kernel), Vec::new())
+                (Some(kernel), None)
             }
-            Boot::Firmware(rom) => {
-                boot::check_firmware(&rom)?;
-                (None, rom)
+            Boot::Firmware(firmware) => {
+                boot::check_firmware(&firmware.rom)?;
+                (None, Some(firmware))
             }
         };
         let repeatable = matches!(config.clock, ClockConfig::Icount { .. });
         let jit = JitConfig { exact: config.jit.exact || repeatable, ..config.jit };
-        let (mem, cpu) = engine::processor((config.memory, config.video_memory()), &rom, cpu, &jit, engine)?;
+        let rom = firmware.as_ref().map_or(&[][..], |f| &f.rom);
+        let (mem, cpu) = engine::processor((config.memory, config.video_memory()), rom, cpu, &jit, engine)?;
         let cpus = vec![cpu];
-        let world = World::new(&config, Clock::new(config.clock, wall), drives, &mem);
+        let world = World::new(&config, Clock::new(config.clock, wall), drives, firmware.as_ref(), &mem);
         let mut machine = Self { mem, cpus, world, kernel, fault: None, tier: jit.tier };
         machine.reset()?;
         Ok(machine)

@@ -1,21 +1,22 @@
 //! Everything outside the processors: routes accesses to devices, moves interrupts, keeps the time.
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Firmware};
 use crate::devices::{Devices, Lines, dev_of};
 use crate::drives::{Attached, Place};
 use crate::hub::Hub;
 use crate::layout::{
-    Dev, IOAPIC, PM_LEN, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin,
+    Dev, IOAPIC, PM_BASE, PM_LEN, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin,
 };
 use crate::routes::{Claim, Routes};
 use crate::typist::Typist;
-use aero_bus::block::{BlockBackend, DriveId};
+use aero_bus::block::{BlockBackend, DriveId, Medium};
 use aero_bus::{At, Cx, Fabric, Mmio, PortIo, VmTime, Width};
 use aero_chipset::test_device::{MEMORY_SIZE, REGION_MEMORY};
 use aero_cpu::Bus;
 use aero_cpu::lapic::Icr;
 use aero_mem::{Gpa, GuestMemory, VGA_WINDOW};
+use aero_storage::atapi::Cd;
 use std::collections::BTreeSet;
 
 /// An access that no device claimed.
@@ -59,11 +60,17 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub fn new(config: &Config, clock: Clock, drives: Attached, mem: &GuestMemory) -> Self {
+    pub fn new(
+        config: &Config,
+        clock: Clock,
+        drives: Attached,
+        firmware: Option<&Firmware>,
+        mem: &GuestMemory,
+    ) -> Self {
         let mut fabric = Fabric::new();
         let lines = Lines::mint(&mut fabric);
         Self {
-            devices: Devices::new(config, &drives, &lines, mem),
+            devices: Devices::new(config, &drives, firmware, &lines, mem),
             places: drives.places().to_vec(),
             hub: Hub::new(drives.into_backends(), clock.skips_idle_time()),
             fabric,
@@ -214,14 +221,11 @@ impl World {
         let changed = match *place {
             Place::Floppy(drive) => self.devices.floppy.insert(drive, medium.map(|m| (id, m))),
             Place::Ide(channel, unit) => {
-                let cd = self.devices.ide.cd(channel.into(), unit.into());
-                cd.is_some_and(|cd| match medium {
-                    Some(medium) => {
-                        cd.insert(medium);
-                        true
-                    }
-                    None => cd.eject(false),
-                })
+                change_disc(self.devices.ide.cd(channel.into(), unit.into()), medium)
+            }
+            Place::Ahci(port) => {
+                let cd = self.devices.ahci.as_mut().and_then(|ahci| ahci.cd(port.into()));
+                change_disc(cd, medium)
             }
         };
         if changed {
@@ -308,7 +312,11 @@ impl World {
         match (dev, access.register) {
             (Dev::HostBridge, _) => self.map_memory(mem),
             (Dev::IsaBridge, _) => self.steer_pirqs(mem),
-            (Dev::PowerManagement, _) | (_, 0x04..=0x27 | 0x30) => self.reroute(),
+            (Dev::PowerManagement, _) => {
+                self.reroute();
+                self.devices.describe_power(PM_BASE);
+            }
+            (_, 0x04..=0x27 | 0x30) => self.reroute(),
             _ => {}
         }
     }
@@ -322,6 +330,16 @@ impl World {
         }
         width.ones()
     }
+}
+
+/// Puts a disc into a drive, or asks for it back; false if it stays, or this is no such drive.
+fn change_disc(drive: Option<&mut Cd>, medium: Option<Medium>) -> bool {
+    let Some(drive) = drive else { return false };
+    match medium {
+        Some(medium) => drive.insert(medium),
+        None => return drive.eject(false),
+    }
+    true
 }
 
 /// Ports that do not move. Those of the user's choice come first, then the test device's.
