@@ -7,7 +7,9 @@
 //! and in exit status 2.
 
 mod bench;
+mod disk;
 mod expect;
+mod firmware;
 mod host;
 mod options;
 mod runner;

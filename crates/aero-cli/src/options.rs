@@ -4,7 +4,7 @@
 //! unless the command line has that option, and everything is parsed again: one parser, one set of messages.
 
 use crate::script::{self, Script};
-use aero_machine::{CpuChoice, JitConfig, REPEATABLE_RTC};
+use aero_machine::{Bus, CpuChoice, JitConfig, REPEATABLE_RTC};
 use anyhow::{Context as _, anyhow, bail};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -30,6 +30,7 @@ Run the lines of FILE:
   type \"TEXT\"                          press the keys of TEXT
   send \"TEXT\"                          send TEXT to the serial port
   key ctrl+alt+del                     press keys together
+  eject cdrom | insert cdrom FILE        take the disc out of the first drive, put one in
   wait SECS | screenshot FILE | power button | quit
 Text knows \\n \\r \\t \\e \\\" \\\\ \\xNN; # starts a comment. With the clock icount, seconds are the guest's. A
 script that expects something and comes to its end ends the run.";
@@ -80,6 +81,24 @@ pub struct RunArgs {
     /// Firmware in place of a kernel: a ROM of 64 KiB to 16 MiB, which ends at 4 GiB and, its last 128 KiB, at 1 MiB
     #[arg(long, value_name = "FILE", help_heading = "What to boot", conflicts_with_all = ["initrd"])]
     firmware: Option<PathBuf>,
+    /// Disk image (repeatable); without --kernel and --firmware, SeaBIOS boots from it. snapshot keeps what is written
+    /// in memory
+    #[arg(long, value_name = "FILE[,bus=ahci|ide][,readonly][,snapshot]", help_heading = "What to boot")]
+    disk: Vec<String>,
+    /// Disc image (ISO 9660 or the like), or none for an empty drive (repeatable)
+    #[arg(long, value_name = "FILE|none[,bus=ide|ahci]", help_heading = "What to boot")]
+    cdrom: Vec<String>,
+    /// Floppy image, or none for an empty drive (repeatable; at most two)
+    #[arg(long, value_name = "FILE|none[,readonly][,snapshot]", help_heading = "What to boot")]
+    floppy: Vec<String>,
+    /// What firmware tries, in order: a floppies, c disks, d discs, n network
+    #[arg(
+        long,
+        value_name = "order=LETTERS[,menu=on]",
+        default_value = "order=cdn",
+        help_heading = "What to boot"
+    )]
+    boot: BootOption,
 
     /// Guest memory, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "The machine")]
@@ -161,14 +180,16 @@ pub struct RunArgs {
 pub enum What {
     /// A kernel.
     Kernel { file: PathBuf, initrd: Option<PathBuf>, append: String },
-    /// A ROM.
-    Firmware(PathBuf),
+    /// A ROM; SeaBIOS if none is named.
+    Firmware(Option<PathBuf>),
 }
 
 /// Everything about a run, checked as far as no file but the configuration and the script is needed.
 #[derive(Debug)]
 pub struct RunOptions {
     pub boot: What,
+    pub drives: Vec<DriveOption>,
+    pub boot_order: BootOption,
     /// Bytes.
     pub memory: u64,
     pub cpu: CpuChoice,
@@ -222,17 +243,28 @@ impl RunArgs {
             Clock::Realtime => Rtc::Utc,
             Clock::Icount { .. } => Rtc::At(REPEATABLE_RTC),
         });
+        let mut drives = drives(&self.disk, &self.cdrom, &self.floppy)?;
         let boot = match (self.kernel, self.firmware) {
             (Some(file), _) => What::Kernel { file, initrd: self.initrd, append: self.append },
             (None, Some(_)) if !self.append.is_empty() => {
                 bail!("--append: firmware takes no command line; leave it out or give --kernel FILE");
             }
-            (None, Some(rom)) => What::Firmware(rom),
+            (None, Some(rom)) => What::Firmware(Some(rom)),
+            (None, None) if !drives.is_empty() => What::Firmware(None),
             (None, None) => bail!(
-                "--kernel FILE is missing: there is nothing to boot; give a Linux bzImage or a multiboot kernel, \
-                 or a ROM with --firmware FILE"
+                "there is nothing to boot; give --disk, --cdrom or --floppy with an image, --kernel with a Linux bzImage \
+                 or a multiboot kernel, or --firmware with a ROM"
             ),
         };
+        if matches!(boot, What::Firmware(_)) && !drives.iter().any(|d| matches!(d.at, Where::Disc(_))) {
+            // A PC has a drive for discs: one can be put in later.
+            drives.push(DriveOption {
+                at: Where::Disc(Bus::IdeCd),
+                file: None,
+                read_only: true,
+                snapshot: false,
+            });
+        }
         // Where kernels that know the device end a run.
         const TESTDEV_EXIT: u16 = 0xf4;
         let debug_exit = self.debug_exit.or(self.testdev.then_some(TESTDEV_EXIT));
@@ -242,6 +274,8 @@ impl RunArgs {
         }
         Ok(RunOptions {
             boot,
+            drives,
+            boot_order: self.boot,
             memory: self.memory.0,
             cpu: self.cpu.0,
             hyperv: self.machine.hyperv,
@@ -263,6 +297,105 @@ impl RunArgs {
             max_insns: self.max_insns,
             stats: self.stats,
         })
+    }
+}
+
+/// A drive of the command line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DriveOption {
+    pub at: Where,
+    /// `None` for an empty drive.
+    pub file: Option<PathBuf>,
+    pub read_only: bool,
+    pub snapshot: bool,
+}
+
+/// What a drive is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Where {
+    Floppy,
+    Disk(Bus),
+    Disc(Bus),
+}
+
+impl DriveOption {
+    /// The option that asks for it.
+    pub fn name(&self) -> &'static str {
+        match self.at {
+            Where::Floppy => "--floppy",
+            Where::Disk(_) => "--disk",
+            Where::Disc(_) => "--cdrom",
+        }
+    }
+
+    /// Reads `FILE[,word...]`.
+    fn parse(text: &str, at: Where) -> Result<Self, String> {
+        let mut words = text.split(',');
+        let file = words.next().unwrap_or_default();
+        if file.is_empty() {
+            return Err("expected the name of an image file".to_owned());
+        }
+        let empty = file == "none" && !matches!(at, Where::Disk(_));
+        let file = (!empty).then(|| PathBuf::from(file));
+        let mut drive = Self { at, file, read_only: matches!(at, Where::Disc(_)), snapshot: false };
+        for word in words {
+            match (word, &mut drive.at) {
+                ("readonly", _) => drive.read_only = true,
+                ("snapshot", Where::Disk(_) | Where::Floppy) => drive.snapshot = true,
+                ("format=raw", _) => {}
+                ("bus=ahci", Where::Disk(bus)) => *bus = Bus::AhciDisk,
+                ("bus=ide", Where::Disk(bus)) => *bus = Bus::IdeDisk,
+                ("bus=ahci", Where::Disc(bus)) => *bus = Bus::AhciCd,
+                ("bus=ide", Where::Disc(bus)) => *bus = Bus::IdeCd,
+                _ => {
+                    return Err(format!(
+                        "'{word}' is not known after the file; bus=ahci, bus=ide, format=raw, readonly and snapshot are"
+                    ));
+                }
+            }
+        }
+        Ok(drive)
+    }
+}
+
+/// The drives in the order of their numbers.
+fn drives(disks: &[String], discs: &[String], floppies: &[String]) -> anyhow::Result<Vec<DriveOption>> {
+    let all = |texts: &[String], option: &str, at: Where| {
+        let parse = |text: &String| DriveOption::parse(text, at).map_err(|e| anyhow!("{option} {text}: {e}"));
+        texts.iter().map(parse).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let mut drives = all(disks, "--disk", Where::Disk(Bus::AhciDisk))?;
+    drives.extend(all(discs, "--cdrom", Where::Disc(Bus::IdeCd))?);
+    drives.extend(all(floppies, "--floppy", Where::Floppy)?);
+    Ok(drives)
+}
+
+/// `--boot`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BootOption {
+    pub order: String,
+    pub menu: bool,
+}
+
+impl FromStr for BootOption {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let mut option = Self { order: "cdn".to_owned(), menu: false };
+        for word in s.split(',') {
+            match word.split_once('=') {
+                Some(("order", order)) if !order.is_empty() && order.chars().all(|c| "acdn".contains(c)) => {
+                    option.order = order.to_owned();
+                }
+                Some(("menu", on @ ("on" | "off"))) => option.menu = on == "on",
+                _ => {
+                    return Err(format!(
+                        "'{word}' is not known; order= with letters of acdn, menu=on and menu=off are"
+                    ));
+                }
+            }
+        }
+        Ok(option)
     }
 }
 
@@ -667,7 +800,7 @@ mod tests {
     #[test]
     fn firmware_takes_the_place_of_a_kernel() {
         let firmware = parse(&["--firmware", "rom"]).expect("good options").boot;
-        assert_eq!(firmware, What::Firmware("rom".into()));
+        assert_eq!(firmware, What::Firmware(Some("rom".into())));
         for line in [
             &["--firmware", "rom", "--kernel", "k"][..],
             &["--firmware", "rom", "--initrd", "i"],

@@ -38,6 +38,8 @@ pub enum Action {
     Screenshot(PathBuf),
     /// Press the power button.
     PowerButton,
+    /// Put this image into the first disc drive, or take out what is there.
+    ChangeDisc(Option<PathBuf>),
 }
 
 /// A parsed script.
@@ -120,7 +122,9 @@ fn step(words: &[String]) -> Result<Step, String> {
         ["screenshot", file] => Step::Do(Action::Screenshot(file.into())),
         ["power", "button"] => Step::Do(Action::PowerButton),
         ["quit"] => Step::Quit,
-        ["move" | "click" | "save" | "eject" | "insert", ..] => {
+        ["eject", "cdrom"] => Step::Do(Action::ChangeDisc(None)),
+        ["insert", "cdrom", file] => Step::Do(Action::ChangeDisc(Some(file.into()))),
+        ["move" | "click" | "save", ..] => {
             return Err(format!("`{}` is not there yet in this version", words[0]));
         }
         _ => return Err(format!("`{}` is not a step; `aero run --help` lists them", words.join(" "))),

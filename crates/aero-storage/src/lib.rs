@@ -11,4 +11,5 @@ pub mod ata;
 pub mod atapi;
 pub mod floppy;
 pub mod ide;
+pub mod overlay;
 pub mod unit;
