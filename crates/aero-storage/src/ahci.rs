@@ -10,7 +10,7 @@
 //! What ends a command depends on its protocol. Data to the host by PIO ends with the PIO Setup FIS of its
 //! last block; DMA, PIO from the host, packets and commands without data with a Register FIS (D2H); a queued
 //! command with a Set Device Bits FIS, which clears its bit in PxSACT. A queued command gives its slot's bit
-//! in PxCI back at once, and its data may come in any order. An error sets PxIS.TFES and nothing else, keeps
+//! in PxCI back at once, and its data may come in any order. An error sets PxIS.TFES, keeps
 //! PxCI, and holds the port until the guest has turned PxCMD.ST off and on.
 //!
 //! **Link.** Ports spin up one by one (CAP.SSS): PxCMD.SUD, or PxSCTL.DET going from 1 to 0, brings the link
@@ -418,9 +418,11 @@ impl Port {
         self.state.tfd = u32::from(ending.error) << 8 | u32::from(status);
         self.store_fis(cx, AREA_D2H, &fis);
         if status & ata::ERR != 0 {
-            // An error interrupts as such, not as a FIS (AHCI 1.3.1, 5.3.13.1).
             self.fatal(TFES);
-        } else if interrupt {
+        }
+        // The chip goes to its error state before it looks at the FIS's I bit, so an error is no DHRS (AHCI 1.3.1,
+        // 5.3.13.1). SeaBIOS up to 1.16.2 waits for DHRS alone, half a minute, and other drivers look at TFES first.
+        if interrupt {
             self.state.is |= DHRS;
         }
     }
@@ -1402,10 +1404,10 @@ mod tests {
 
     // checklist: 57
     #[test]
-    fn error_sets_tfes_alone_and_keeps_the_slot() {
+    fn error_sets_tfes_and_keeps_the_slot() {
         let mut rig = Rig::new();
         rig.issue(0, 4, &command(0x25, (DISK_BYTES / 512) as u64, 1, &[(DATA, 512)]));
-        assert_eq!((rig.get(0, PX_CI), rig.get(0, PX_IS), rig.get(0, PX_TFD)), (16, TFES, 0x1051));
+        assert_eq!((rig.get(0, PX_CI), rig.get(0, PX_IS), rig.get(0, PX_TFD)), (16, TFES | DHRS, 0x1051));
         assert_eq!(rig.get(0, PX_CMD) >> 8 & 31, 4, "the slot that failed");
         let fis = rig.memory(AREA + 0x40, 7);
         assert_eq!(fis, [0x34, 0x40, 0x51, 0x10, 0, 0x80, 0]);
@@ -1414,7 +1416,7 @@ mod tests {
         assert_eq!(rig.get(0, PX_CI), 0x30);
         rig.set(0, PX_CMD, CMD_FRE | CMD_SUD);
         rig.set(0, PX_CMD, CMD_FRE | CMD_SUD | CMD_ST);
-        rig.set(0, PX_IS, TFES);
+        rig.set(0, PX_IS, TFES | DHRS);
         rig.set(0, PX_CI, 0x20);
         rig.serve();
         assert_eq!((rig.get(0, PX_CI), rig.get(0, PX_IS), rig.board.disks[0].flushes), (0, DHRS, 1));
@@ -1466,7 +1468,7 @@ mod tests {
         assert_eq!(rig.memory(AREA + 0x140 + 12, 1), [3], "interrupt reason");
         rig.set(1, PX_IS, u32::MAX);
         rig.issue(1, 0, &packet([0xff; 12], &[], true));
-        assert_eq!((rig.get(1, PX_IS), rig.get(1, PX_TFD), rig.get(1, PX_CI)), (TFES, 0x5441, 1));
+        assert_eq!((rig.get(1, PX_IS), rig.get(1, PX_TFD), rig.get(1, PX_CI)), (TFES | DHRS, 0x5441, 1));
     }
 
     #[test]
