@@ -73,10 +73,7 @@ impl Cpu {
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
         self.cache.clear();
-        self.regions.reset();
-        if let Some(translator) = &mut self.translator {
-            translator.reset(mem);
-        }
+        self.forget_compiled(mem);
         self.core.lapic = LocalApic::new(self.core.id, self.core.config.model.features);
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
@@ -98,6 +95,14 @@ impl Cpu {
     pub fn set_translator(&mut self, translator: Box<dyn Translator>) {
         self.regions.threshold = translator.threshold().min(i32::MAX as u32) as i32;
         self.translator = Some(translator);
+    }
+
+    /// Drops all compiled code, and what is remembered of code that was not worth compiling.
+    pub fn forget_compiled(&mut self, mem: &mut GuestMemory) {
+        self.regions.reset();
+        if let Some(translator) = &mut self.translator {
+            translator.reset(mem);
+        }
     }
 
     /// What compiles code.

@@ -382,6 +382,10 @@ impl Translator<'_> {
     /// The linear address of an offset. Flat segments begin at 0; FS and GS have bases, and in 32-bit code limits, which
     /// must be those of a flat segment here.
     fn linear(&mut self, segment: u8, offset: Value) -> Option<Value> {
+        // A code segment cannot be written, and perhaps not be read.
+        if segment == seg::CS && !self.long {
+            return None;
+        }
         if segment < seg::FS {
             return Some(offset);
         }
