@@ -267,6 +267,47 @@ impl Kind for Doubles {
     }
 }
 
+/// Operations whose results are where normal doubles end.
+struct Edges;
+
+/// Operands that make such results with each other.
+const EDGES: [u64; 6] = [
+    0x0010_0000_0000_0000,
+    0x0010_0000_0000_0001,
+    0x3fef_ffff_ffff_ffff,
+    0x3ff0_0000_0000_0001,
+    0x4000_0000_0000_0000,
+    0x7fef_ffff_ffff_ffff,
+];
+
+impl Kind for Edges {
+    fn program(r: &mut Random, _: bool) -> Vec<u8> {
+        let mut code = vec![0xb9, 4, 0, 0, 0];
+        for _ in 0..1 + r.below(3) {
+            let arith = [0, 1, 1, 4, 6, 6, 7][r.below(7) as usize];
+            let [from, with] = [0; 2].map(|_| (r.below(16) * 8) as u8);
+            code.extend([0xdd, 0x46, from, 0xdc, 0x46 | arith << 3, with, 0xdf, 0xe0]);
+            // The result with its 80 bits, and a double in its register again.
+            code.extend([0xdb, 0xbe, 0x80, 1, 0, 0, 0xd9, 0xe8, 0xdd, 0xd8]);
+        }
+        let back = 5 - (code.len() as i64 + 4);
+        code.extend([0xff, 0xc9, 0x75, back as u8, 0xf4]);
+        code
+    }
+
+    fn data(r: &mut Random) -> Vec<u8> {
+        (0..16).flat_map(|_| (EDGES[r.below(6) as usize] | r.below(2) << 63).to_le_bytes()).collect()
+    }
+
+    fn start(st: &mut CpuState, _: &mut Random, _: bool) {
+        (st.fpu.control, st.fpu.status) = (0x27f, 0x20);
+    }
+
+    fn seen(st: &CpuState) -> Vec<u64> {
+        X87::seen(st)
+    }
+}
+
 /// What FLDCW finds.
 const CONTROL_WORDS: [u16; 8] = [0x37f, 0x27f, 0xf7f, 0x35f, 0xe7f, 0xe7f, 0x67f, 0xa7f];
 
@@ -324,4 +365,9 @@ fn loops_on_doubles_of_64_bits_run_alike() {
 #[test]
 fn loops_on_doubles_of_32_bits_run_alike() {
     alike::<Doubles>(false, 300);
+}
+
+#[test]
+fn results_at_the_ends_of_doubles_are_alike() {
+    campaign::<Edges>(true, 400);
 }
