@@ -356,7 +356,7 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> 
 fn run_compiled(v: &mut Vcpu<'_>, translator: &mut dyn Translator, slot: u32) -> Result<(), Stop> {
     v.regions.key = jump_key(v);
     let status = translator.run(v, slot);
-    v.st.settle_flags();
+    v.st.settle();
     match status {
         Status::Returned | Status::Goto => Ok(()),
         Status::Stopped => core::mem::replace(&mut v.regions.ended, Ok(())),
@@ -397,7 +397,7 @@ fn hot_block(
 /// Runs an instruction that compiled code leaves to the interpreter. Returns whether that ends the region, as
 /// `Regions::ended` then says.
 pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool {
-    v.st.settle_flags();
+    v.st.settle();
     let Some(op) = v.regions.op(slot, number) else {
         // No such instruction: whatever is at RIP is interpreted from its bytes.
         v.regions.ended = Ok(());
