@@ -4,7 +4,7 @@ use crate::block::{BlockBackend, Completion, DriveId, MemoryDisk};
 use crate::{At, Cx, Device, DeviceId, Fabric, IoError, IrqLine, Mmio, PortIo, TimerId, VmTime, Width};
 use aero_mem::GuestMemory;
 
-/// A fabric, 2 MiB of memory, and one device's id.
+/// A fabric, 2 MiB of memory and 16 MiB of video memory, and one device's id.
 pub struct TestBoard {
     /// Lines, timers, messages.
     pub fabric: Fabric,
@@ -23,7 +23,7 @@ impl Default for TestBoard {
 impl TestBoard {
     /// An empty board at time 0.
     pub fn new() -> Self {
-        let memory = GuestMemory::new(2 << 20, 1).expect("a test has 2 MiB");
+        let memory = GuestMemory::with_video(2 << 20, 1, &[], 16 << 20).expect("a test has 18 MiB");
         Self { fabric: Fabric::new(), memory, disks: Vec::new() }
     }
 

@@ -82,4 +82,9 @@ impl<'a> Cx<'a> {
     pub fn dma_write(&mut self, gpa: Gpa, from: &[u8]) -> Result<(), Unmapped> {
         self.memory.write(gpa, from)
     }
+
+    /// Guest memory, for the card whose video memory lies in it and who says where guests see it.
+    pub fn memory(&mut self) -> &mut GuestMemory {
+        self.memory
+    }
 }

@@ -41,7 +41,7 @@ impl Maker {
         let wanted = self.jit.tier.compiled().zip(self.engine);
         let engine = wanted.map(|(tier, engine)| engine(tier, bytes)).transpose()?;
         let config = CpuConfig::of(&aero_x86::cpuid::MAX);
-        aero_machine::processor(ram, &[], config, &self.jit, engine)
+        aero_machine::processor((ram, 0), &[], config, &self.jit, engine)
             .map_err(|e| anyhow::anyhow!("guest memory: {e}"))
     }
 }

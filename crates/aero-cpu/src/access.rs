@@ -407,10 +407,15 @@ impl Vcpu<'_> {
         let within = (la & 0xfff) as u32;
         let host = self.ram_of(&page);
         let writes = self.written_ram_of(&page);
+        if let Some(to) = writes.filter(|_| write) {
+            self.mem.mark_video(to);
+        }
         if let Some(host) = host.filter(|_| !self.core.watch.watches_page(la)) {
             // Where writes go elsewhere (ROM, shadow RAM being filled) they come here every time.
-            let writable =
-                page.writable && writes == Some(host) && self.mem.code_map(self.mem.page_of(host)) == 0;
+            let writable = page.writable
+                && writes == Some(host)
+                && self.mem.code_map(self.mem.page_of(host)) == 0
+                && !self.mem.is_clean_video(host);
             self.tlb.fill(user, la & !0xfff, host, &page, writable);
         }
         Ok(match if write { writes } else { host } {

@@ -5,7 +5,8 @@
 //! One load, one subtraction, one test, which also catches misalignment. See `docs/decisions/0002-delta-tlb.md`.
 //!
 //! An empty entry aims at the guard page from a linear page in the non-canonical hole. Write entries are withheld from
-//! pages that hold decoded code, from clean pages and from device memory, so that such writes come to the slow path.
+//! pages that hold decoded code, from clean pages, from video memory that has not been written to since it was last drawn
+//! and from device memory, so that such writes come to the slow path.
 
 #![allow(unsafe_code, reason = "reads and writes table entries at offsets that `Layout` gives")]
 
@@ -27,6 +28,9 @@ const MAX_LARGE: usize = 1 << 12;
 
 /// Global pages with code that are remembered: beyond that everything begins anew.
 const MAX_LASTING: usize = 1 << 15;
+
+/// Write entries of video memory that are remembered: beyond that all are withdrawn.
+const MAX_VIDEO_WRITES: usize = 1 << 14;
 
 const USER: u64 = 1;
 const GLOBAL: u64 = 2;
@@ -59,6 +63,10 @@ pub struct Tlb {
     pub misses: u64,
     /// The memory's map that the entries were made from.
     map_version: u32,
+    /// The memory's count of how often written video memory was taken.
+    video_version: u32,
+    /// Filled linear pages that lead to video memory and may be written, with [`USER`]; some are stale.
+    video: Vec<u64>,
 }
 
 impl Tlb {
@@ -79,6 +87,8 @@ impl Tlb {
             renewals: 0,
             misses: 0,
             map_version: mem.map_version(),
+            video_version: mem.video_version(),
+            video: Vec::new(),
         };
         for kind in [TlbKind::SupervisorRead, TlbKind::SupervisorWrite, TlbKind::UserRead, TlbKind::UserWrite]
         {
@@ -131,7 +141,33 @@ impl Tlb {
         if !listed {
             self.filled.push(la | if user { USER } else { 0 } | if page.global { GLOBAL } else { 0 });
         }
+        if writable && host >= self.layout.video {
+            self.note_video(la | if user { USER } else { 0 });
+        }
         self.note_size(la, page.size);
+    }
+
+    fn note_video(&mut self, tagged: u64) {
+        if self.video.len() >= MAX_VIDEO_WRITES {
+            let newest = self.lookup(tagged & USER != 0, true, tagged & !0xfff);
+            self.withdraw_video_writes();
+            let (i, (_, write)) = (index(tagged), kinds(tagged & USER != 0));
+            if let Some(at) = newest {
+                self.set(write, i, (tagged & !0xfff).wrapping_sub(at.into()));
+            }
+        }
+        self.video.push(tagged);
+    }
+
+    /// Withholds write entries that lead to video memory: what was written has been drawn.
+    fn withdraw_video_writes(&mut self) {
+        for tagged in core::mem::take(&mut self.video) {
+            let (user, page) = (tagged & USER != 0, tagged & !0xfff);
+            if self.lookup(user, true, page).is_some_and(|at| at >= self.layout.video) {
+                let i = index(page);
+                self.set(kinds(user).1, i, self.empty(i));
+            }
+        }
     }
 
     /// The arena offset that the tables give `la`, if they do.
@@ -170,23 +206,30 @@ impl Tlb {
         for tagged in core::mem::take(&mut self.filled) {
             self.clear_kind(tagged, tagged & USER != 0);
         }
+        self.video.clear();
         self.large.clear();
         self.huge.clear();
         self.keys = [0; 2];
         self.renew();
     }
 
-    /// Whether physical addresses have come to lead elsewhere since the entries were made.
+    /// Whether physical addresses have come to lead elsewhere since the entries were made, or written video memory
+    /// has been drawn.
     #[inline]
     pub fn map_is_stale(&self, mem: &GuestMemory) -> bool {
-        self.map_version != mem.map_version()
+        self.map_version != mem.map_version() || self.video_version != mem.video_version()
     }
 
-    /// Drops every entry: the chipset has changed where physical addresses lead.
+    /// Drops every entry if the chipset has changed where physical addresses lead, and write entries of video memory
+    /// if it is clean again.
     #[cold]
     pub fn map_changed(&mut self, mem: &GuestMemory) {
-        self.map_version = mem.map_version();
-        self.flush_all();
+        if self.map_version != mem.map_version() {
+            self.flush_all();
+        } else {
+            self.withdraw_video_writes();
+        }
+        (self.map_version, self.video_version) = (mem.map_version(), mem.video_version());
     }
 
     /// Drops every entry that is not global (a CR3 load).

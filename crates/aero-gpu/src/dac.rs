@@ -1,4 +1,4 @@
-//! The palette: 256 colours of 18 bits, behind an index that counts by itself.
+//! The palette: 256 colours of 18 bits, or of 24 where VBE says so, behind an index that counts by itself.
 //!
 //! (IBM PS/2 Hardware Interface Technical Reference, Video Subsystem, "Digital-to-Analog Converter".)
 
@@ -10,8 +10,10 @@ const READING: u8 = 3;
 /// The palette and its ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dac {
-    /// Red, green and blue of each colour, 0..=63.
+    /// Red, green and blue of each colour, 0..=63, or 0..=255 when `wide`.
     colours: [[u8; 3]; 256],
+    /// Components have 8 bits.
+    wide: bool,
     mask: u8,
     read_index: u8,
     write_index: u8,
@@ -29,12 +31,32 @@ impl Dac {
         for (i, colour) in colours.iter_mut().take(64).enumerate() {
             *colour = ega(i);
         }
-        Self { colours, mask: 0xff, read_index: 0, write_index: 0, component: 0, pending: [0; 2], state: 0 }
+        Self {
+            colours,
+            wide: false,
+            mask: 0xff,
+            read_index: 0,
+            write_index: 0,
+            component: 0,
+            pending: [0; 2],
+            state: 0,
+        }
     }
 
     /// The colour of `index` on the screen, 8 bits a channel.
     pub fn rgb(&self, index: u8) -> [u8; 3] {
-        self.colours[usize::from(index & self.mask)].map(|c| c << 2 | c >> 4)
+        let wide = self.wide;
+        self.colours[usize::from(index & self.mask)].map(|c| if wide { c } else { c << 2 | c >> 4 })
+    }
+
+    /// Gives components 8 bits or 6. The colours stay what they are as nearly as they can.
+    pub fn set_wide(&mut self, wide: bool) {
+        if self.wide != wide {
+            for c in self.colours.as_flattened_mut() {
+                *c = if wide { *c << 2 | *c >> 4 } else { *c >> 2 };
+            }
+            (self.wide, self.component) = (wide, 0);
+        }
     }
 
     /// Port 3C6h: the mask that every index passes on its way to the screen.
@@ -79,7 +101,7 @@ impl Dac {
 
     /// Writes port 3C9h. A colour takes effect with its third component; true then.
     pub fn write(&mut self, value: u8) -> bool {
-        let value = value & 0x3f;
+        let value = value & if self.wide { 0xff } else { 0x3f };
         if let Some(slot) = self.pending.get_mut(usize::from(self.component)) {
             *slot = value;
             self.component += 1;
@@ -92,10 +114,11 @@ impl Dac {
     }
 
     /// The state to save.
-    pub fn save(&self) -> DacStateV1 {
-        let Self { colours, mask, read_index, write_index, component, pending, state } = self;
-        DacStateV1 {
+    pub fn save(&self) -> DacStateV2 {
+        let Self { colours, wide, mask, read_index, write_index, component, pending, state } = self;
+        DacStateV2 {
             colours: colours.as_flattened().to_vec(),
+            wide: *wide,
             mask: *mask,
             read_index: *read_index,
             write_index: *write_index,
@@ -106,18 +129,19 @@ impl Dac {
     }
 
     /// The palette of a saved state; `None` when it is damaged.
-    pub fn from_saved(saved: DacStateV1) -> Option<Self> {
-        let DacStateV1 { colours, mask, read_index, write_index, component, pending, state } = saved;
+    pub fn from_saved(saved: DacStateV2) -> Option<Self> {
+        let DacStateV2 { colours, wide, mask, read_index, write_index, component, pending, state } = saved;
         let (triples, rest) = colours.as_chunks::<3>();
-        let valid = rest.is_empty() && component < 3 && colours.iter().all(|c| *c < 64);
+        let valid = rest.is_empty() && component < 3 && (wide || colours.iter().all(|c| *c < 64));
         let colours = triples.try_into().ok().filter(|_| valid)?;
         Some(Self {
             colours,
+            wide,
             mask,
             read_index,
             write_index,
             component,
-            pending: pending.map(|c| c & 0x3f),
+            pending: pending.map(|c| if wide { c } else { c & 0x3f }),
             state,
         })
     }
@@ -130,8 +154,9 @@ fn ega(i: usize) -> [u8; 3] {
 
 /// Saved state of the palette.
 #[derive(Serialize, Deserialize)]
-pub struct DacStateV1 {
+pub struct DacStateV2 {
     colours: Vec<u8>,
+    wide: bool,
     mask: u8,
     read_index: u8,
     write_index: u8,
@@ -175,11 +200,26 @@ mod tests {
     }
 
     #[test]
+    fn wide_colours_have_8_bits_and_keep_their_look() {
+        let mut dac = Dac::new();
+        let brown = dac.rgb(0x14);
+        dac.set_wide(true);
+        assert_eq!(dac.rgb(0x14), brown);
+        dac.set_write_index(1);
+        for value in [0x81, 0xff, 1] {
+            dac.write(value);
+        }
+        assert_eq!(dac.rgb(1), [0x81, 0xff, 1]);
+        dac.set_wide(false);
+        assert_eq!((dac.rgb(0x14), dac.rgb(1)), (brown, [130, 255, 0]));
+    }
+
+    #[test]
     fn damaged_state_is_refused() {
         let whole = || Dac::new().save();
         assert!(Dac::from_saved(whole()).is_some());
-        assert!(Dac::from_saved(DacStateV1 { component: 3, ..whole() }).is_none());
-        assert!(Dac::from_saved(DacStateV1 { colours: vec![0; 5], ..whole() }).is_none());
-        assert!(Dac::from_saved(DacStateV1 { colours: vec![64; 768], ..whole() }).is_none());
+        assert!(Dac::from_saved(DacStateV2 { component: 3, ..whole() }).is_none());
+        assert!(Dac::from_saved(DacStateV2 { colours: vec![0; 5], ..whole() }).is_none());
+        assert!(Dac::from_saved(DacStateV2 { colours: vec![64; 768], ..whole() }).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! A picture, and the memory of what is drawn on it.
 
-use crate::text::{Layout, Look};
+use crate::raster::DrawnPixels;
+use crate::text::{Look, TextLayout};
 
 /// A picture of the screen: `width` × `height` pixels of four bytes, red, green, blue and an alpha of 255,
 /// line by line from the top.
@@ -23,16 +24,30 @@ pub struct Frame {
 pub(crate) struct Drawn {
     /// The device's change counter when it was drawn.
     pub generation: u64,
+    /// The device's clock of memory changes then.
+    pub clock: u64,
     /// The phases of the blinking then.
     pub phase: u64,
-    /// The text on it; `None` while it shows no text.
-    pub text: Option<DrawnText>,
+    /// What is on it.
+    pub shown: Shown,
+}
+
+/// What is on a frame.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Shown {
+    /// Black.
+    #[default]
+    Nothing,
+    /// Characters.
+    Text(DrawnText),
+    /// Pixels of a graphics mode.
+    Pixels(DrawnPixels),
 }
 
 /// The text that a frame shows.
 #[derive(Clone, Debug)]
 pub(crate) struct DrawnText {
-    pub layout: Layout,
+    pub layout: TextLayout,
     pub look: Look,
     /// One key per character cell, see `text::Cell::key`.
     pub cells: Vec<u32>,
@@ -57,5 +72,11 @@ impl Frame {
         for pixel in self.rgba.chunks_exact_mut(4) {
             pixel.copy_from_slice(&[0, 0, 0, 0xff]);
         }
+    }
+
+    /// The bytes of a line.
+    pub(crate) fn line(&mut self, y: u32) -> &mut [u8] {
+        let pitch = self.width as usize * 4;
+        &mut self.rgba[y as usize * pitch..][..pitch]
     }
 }

@@ -9,14 +9,13 @@
 //! the write mode says and goes to the planes that the map mask enables. (IBM PS/2 Hardware Interface
 //! Technical Reference, Video Subsystem, "Graphics Controller".)
 
-/// Bytes of video memory.
+use aero_mem::GuestMemory;
+
+/// Bytes of the VGA's own memory, the beginning of video memory.
 pub const SIZE: usize = 256 << 10;
 
 /// Addresses in a plane.
-pub const PLANE: usize = SIZE / 4;
-
-/// Plane 2 in a dword of the planes: the character sets in a text mode.
-pub const FONT_LANE: u32 = 0x00ff_0000;
+pub const PLANE: u32 = (SIZE / 4) as u32;
 
 /// How the processor's accesses reach the planes: the registers that matter, decoded.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +30,20 @@ pub struct Datapath {
     pub map_mask: u8,
     /// Graphics 0–8.
     pub graphics: [u8; 9],
+    /// Which 64 KiB of plane addresses: VBE's bank.
+    pub bank: u16,
 }
 
-/// Video memory and the latches.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// The latches, and the way through them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Planes {
-    cells: Vec<u32>,
-    latches: u32,
+    /// What the last read loaded, plane 0 lowest.
+    pub latches: u32,
+}
+
+/// The four bytes at a plane address, plane 0 lowest.
+pub fn cell(memory: &GuestMemory, address: u32) -> u32 {
+    memory.video_dword(address << 2)
 }
 
 /// A byte in each of the four lanes.
@@ -50,24 +56,23 @@ fn lanes(bits: u8) -> u32 {
     (0..4).filter(|plane| bits >> plane & 1 != 0).map(|plane| 0xff << (8 * plane)).sum()
 }
 
+impl Datapath {
+    /// The plane address of `address` in the bank; addresses wrap at 64 KiB.
+    fn cell(&self, address: u32) -> u32 {
+        u32::from(self.bank) * PLANE + address % PLANE
+    }
+
+    /// Whether bytes go to and come from memory as they are, in chain 4: then the window can be mapped. (What is lost
+    /// is that reads load the latches, which count in no such mode.)
+    pub fn is_plain(&self) -> bool {
+        let g = &self.graphics;
+        self.chain4 && self.map_mask == 15 && (g[1], g[3], g[5] & 0x0b, g[8]) == (0, 0, 0, 0xff)
+    }
+}
+
 impl Planes {
-    /// Memory of zeros.
-    pub fn new() -> Self {
-        Self { cells: vec![0; PLANE], latches: 0 }
-    }
-
-    /// The four bytes at a plane address, plane 0 lowest. Addresses wrap at 64 KiB.
-    pub fn cell(&self, address: usize) -> u32 {
-        self.cells[address % PLANE]
-    }
-
-    /// Stores four bytes, past the datapath.
-    pub fn set_cell(&mut self, address: usize, value: u32) {
-        self.cells[address % PLANE] = value;
-    }
-
     /// The processor reads `address` (bytes from the window's start).
-    pub fn read(&mut self, path: &Datapath, address: usize) -> u8 {
+    pub fn read(&mut self, memory: &GuestMemory, path: &Datapath, address: u32) -> u8 {
         let selected = path.graphics[4] & 3;
         let (at, plane) = if path.chain4 {
             (address >> 2, (address & 3) as u8)
@@ -76,7 +81,7 @@ impl Planes {
         } else {
             (address, selected)
         };
-        self.latches = self.cell(at);
+        self.latches = cell(memory, path.cell(at));
         let compares_colours = path.graphics[5] & 8 != 0;
         if compares_colours {
             self.matching_pixels(path)
@@ -92,8 +97,8 @@ impl Planes {
         !differing.to_le_bytes().into_iter().fold(0, |all, lane| all | lane)
     }
 
-    /// The processor writes `address` (bytes from the window's start). Returns the bits that changed.
-    pub fn write(&mut self, path: &Datapath, address: usize, value: u8) -> u32 {
+    /// The processor writes `address` (bytes from the window's start).
+    pub fn write(&self, memory: &mut GuestMemory, path: &Datapath, address: u32, value: u8) {
         let (at, planes) = if path.chain4 {
             (address >> 2, 1 << (address & 3))
         } else if path.odd_even_write {
@@ -102,10 +107,13 @@ impl Planes {
             (address, 0b1111)
         };
         let enabled = lanes(planes & path.map_mask);
-        let before = self.cell(at);
+        let at = path.cell(at);
+        let before = cell(memory, at);
         let after = before & !enabled | self.latches_combined(path, value) & enabled;
-        self.set_cell(at, after);
-        before ^ after
+        // What does not change must not be drawn again.
+        if after != before {
+            memory.set_video_dword(at << 2, after);
+        }
     }
 
     /// The four bytes that a write of `value` makes from it and the latches.
@@ -127,19 +135,6 @@ impl Planes {
         let mask = in_every_lane(bit_mask);
         new & mask | self.latches & !mask
     }
-
-    /// The memory and the latches, to save.
-    pub fn save(&self) -> (Vec<u8>, u32) {
-        let Self { cells, latches } = self;
-        (cells.iter().flat_map(|cell| cell.to_le_bytes()).collect(), *latches)
-    }
-
-    /// Memory from a saved state; `None` when its size is wrong.
-    pub fn from_saved(memory: &[u8], latches: u32) -> Option<Self> {
-        let (cells, _) = memory.as_chunks::<4>();
-        let cells = cells.iter().map(|cell| u32::from_le_bytes(*cell)).collect();
-        (memory.len() == SIZE).then_some(Self { cells, latches })
-    }
 }
 
 #[cfg(test)]
@@ -147,39 +142,79 @@ mod tests {
     use super::*;
 
     fn planar(graphics: [u8; 9]) -> Datapath {
-        Datapath { chain4: false, odd_even_write: false, odd_even_read: false, map_mask: 0xf, graphics }
+        Datapath {
+            chain4: false,
+            odd_even_write: false,
+            odd_even_read: false,
+            map_mask: 0xf,
+            graphics,
+            bank: 0,
+        }
     }
 
-    fn with_latches(latches: u32) -> Planes {
-        Planes { latches, ..Planes::new() }
+    /// Planes with their memory.
+    struct Rig {
+        memory: GuestMemory,
+        planes: Planes,
     }
 
+    impl Rig {
+        fn with_latches(latches: u32) -> Self {
+            let memory = GuestMemory::with_video(1 << 20, 1, &[], SIZE as u64).expect("a small memory");
+            Self { memory, planes: Planes { latches } }
+        }
+
+        fn new() -> Self {
+            Self::with_latches(0)
+        }
+
+        fn write(&mut self, path: &Datapath, address: u32, value: u8) {
+            self.planes.write(&mut self.memory, path, address, value);
+        }
+
+        fn read(&mut self, path: &Datapath, address: u32) -> u8 {
+            self.planes.read(&self.memory, path, address)
+        }
+
+        fn cell(&self, at: u32) -> u32 {
+            cell(&self.memory, at)
+        }
+
+        fn set_cell(&mut self, at: u32, value: u32) {
+            self.memory.set_video_dword(at << 2, value);
+        }
+    }
+
+    // checklist: 37
     #[test]
     fn write_mode_0_rotates_and_takes_set_reset_where_enabled() {
-        let mut p = Planes::new();
+        let mut p = Rig::new();
         p.write(&planar([0b0001, 0b0011, 0, 1, 0, 0, 0, 0, 0xff]), 5, 0b0000_0011);
         assert_eq!(p.cell(5), 0x8181_00ff);
     }
 
+    // checklist: 37
     #[test]
     fn write_mode_0_keeps_latched_pixels_outside_the_bit_mask() {
-        let mut p = with_latches(0x4433_2211);
+        let mut p = Rig::with_latches(0x4433_2211);
         p.write(&planar([0, 0, 0, 0, 0, 0, 0, 0, 0x0f]), 0, 0xff);
         assert_eq!(p.cell(0), 0x4f3f_2f1f);
     }
 
+    // checklist: 37
     #[test]
     fn logical_functions_combine_with_the_latches() {
         for (function, expected) in [(0, 0x0f0f_0f0f), (1, 0x0303_0303), (2, 0x3f3f_3f3f), (3, 0x3c3c_3c3c)] {
-            let mut p = with_latches(0x3333_3333);
+            let mut p = Rig::with_latches(0x3333_3333);
             p.write(&planar([0, 0, 0, function << 3, 0, 0, 0, 0, 0xff]), 0, 0x0f);
             assert_eq!(p.cell(0), expected, "function {function}");
         }
     }
 
+    // checklist: 37
     #[test]
     fn write_mode_1_copies_the_latches() {
-        let mut p = Planes::new();
+        let mut p = Rig::new();
         p.set_cell(9, 0xdead_beef);
         let path = planar([0, 0, 0, 0, 0, 1, 0, 0, 0]);
         p.read(&path, 9);
@@ -187,23 +222,25 @@ mod tests {
         assert_eq!(p.cell(10), 0xdead_beef);
     }
 
+    // checklist: 37
     #[test]
     fn write_mode_2_spreads_a_colour_over_the_planes() {
-        let mut p = Planes::new();
+        let mut p = Rig::new();
         p.write(&planar([0, 0, 0, 0, 0, 2, 0, 0, 0xf0]), 0, 0b1010);
         assert_eq!(p.cell(0), 0xf000_f000);
     }
 
+    // checklist: 37
     #[test]
     fn write_mode_3_uses_the_byte_as_a_bit_mask_for_set_reset() {
-        let mut p = with_latches(0x1111_1111);
+        let mut p = Rig::with_latches(0x1111_1111);
         p.write(&planar([0b0110, 0, 0, 0, 0, 3, 0, 0, 0x3c]), 0, 0xf0);
         assert_eq!(p.cell(0), 0x0131_3101);
     }
 
     #[test]
     fn read_mode_0_selects_a_plane_and_mode_1_compares_colours() {
-        let mut p = Planes::new();
+        let mut p = Rig::new();
         p.set_cell(3, 0x0f_00_f0_ff);
         assert_eq!(p.read(&planar([0, 0, 0, 0, 3, 0, 0, 0, 0]), 3), 0x0f);
         assert_eq!(p.read(&planar([0, 0, 0b0011, 0, 0, 8, 0, 0b1111, 0]), 3), 0xf0);
@@ -216,7 +253,7 @@ mod tests {
 
     #[test]
     fn odd_even_puts_neighbours_into_planes_0_and_1() {
-        let mut p = Planes::new();
+        let mut p = Rig::new();
         let text = Datapath {
             odd_even_write: true,
             odd_even_read: true,
@@ -231,9 +268,9 @@ mod tests {
 
     #[test]
     fn chain_4_is_linear_and_map_mask_still_counts() {
-        let mut p = Planes::new();
+        let mut p = Rig::new();
         let path = Datapath { chain4: true, map_mask: 0b0111, ..planar([0, 0, 0, 0, 0, 0, 0, 0, 0xff]) };
-        for (i, byte) in [1, 2, 3, 4].into_iter().enumerate() {
+        for (i, byte) in (0..).zip([1, 2, 3, 4]) {
             p.write(&path, 8 + i, byte);
         }
         assert_eq!((p.cell(2), p.read(&path, 10)), (0x0003_0201, 3));

@@ -71,8 +71,22 @@ pub mod spec {
     pub const CRTC_UNDERLINE: usize = 0x14;
     /// CRT controller: mode control; bit 5 address wrap, bit 6 byte addresses.
     pub const CRTC_MODE: usize = 0x17;
+    /// Overflow bit 4: line compare bit 8, the only one that protection leaves open.
+    pub const OVERFLOW_LINE_COMPARE_8: u8 = 0x10;
+    /// Underline bit 5: the address counter counts every fourth character.
+    pub const UNDERLINE_COUNT_BY_4: u8 = 0x20;
+    /// Mode control bits 1:0, clear: address bits 14:13 are bits 1:0 of the line in the row (CGA and Hercules banks).
+    pub const CRTC_MODE_MEMORY_BANKS: u8 = 3;
+    /// Mode control bit 3: the address counter counts every second character.
+    pub const CRTC_MODE_COUNT_BY_2: u8 = 8;
     /// CRT controller: line compare, bits 7:0.
     pub const CRTC_LINE_COMPARE: usize = 0x18;
+    /// CRT controller, undocumented: the latch that read map select names.
+    pub const CRTC_LATCH: u8 = 0x22;
+    /// CRT controller, undocumented: bit 7 is the attribute controller's flip-flop.
+    pub const CRTC_FLIP_FLOP: u8 = 0x24;
+    /// CRT controller, undocumented: the attribute controller's index.
+    pub const CRTC_ATTR_INDEX: u8 = 0x26;
 
     /// Attribute controller index bit 5: the palette drives the screen, not the processor.
     pub const ATTR_SCREEN_ON: u8 = 0x20;
@@ -80,6 +94,8 @@ pub mod spec {
     pub const ATTR_MODE: usize = 0x10;
     /// Attribute controller: colour plane enable.
     pub const ATTR_PLANES: usize = 0x12;
+    /// Attribute controller: horizontal panning.
+    pub const ATTR_PANNING: usize = 0x13;
     /// Attribute controller: colour select.
     pub const ATTR_COLOUR_SELECT: usize = 0x14;
     /// Mode control bit 0: graphics.
@@ -88,6 +104,8 @@ pub mod spec {
     pub const ATTR_LINE_GRAPHICS: u8 = 4;
     /// Mode control bit 3: attribute bit 7 blinks.
     pub const ATTR_BLINK: u8 = 8;
+    /// Mode control bit 5: no panning below the split.
+    pub const ATTR_PAN_ABOVE_SPLIT: u8 = 0x20;
     /// Mode control bit 7: colour bits 5:4 come from colour select.
     pub const ATTR_P54_SELECT: u8 = 0x80;
 
@@ -96,8 +114,17 @@ pub mod spec {
     /// Input status 1 bit 3: vertical retrace.
     pub const STATUS_RETRACE: u8 = 8;
 
-    /// Frames a second.
+    /// Mode bit 5 of the graphics controller: two bits a pixel, from neighbouring planes (CGA).
+    pub const MODE_INTERLEAVED: u8 = 0x20;
+    /// Mode bit 6 of the graphics controller: eight bits a pixel.
+    pub const MODE_256: u8 = 0x40;
+
+    /// Frames a second where the registers give no frequency that a monitor shows, and for blinking.
     pub const FRAME_HZ: u64 = 60;
+    /// Frame rates that count as such.
+    pub const MONITOR_HZ: core::ops::RangeInclusive<u64> = 40..=120;
+    /// The dot clocks that miscellaneous output bits 3:2 choose from, in Hz.
+    pub const DOT_HZ: [u64; 2] = [25_175_000, 28_322_000];
 }
 
 use spec::*;
@@ -182,20 +209,24 @@ impl Registers {
         }
     }
 
-    /// The selected CRT controller register.
-    pub fn read_crtc(&self) -> u8 {
-        self.crtc.get(usize::from(self.crtc_index)).copied().unwrap_or(0)
+    /// The selected CRT controller register, of a card with these latches.
+    pub fn read_crtc(&self, latches: u32) -> u8 {
+        match self.crtc_index {
+            CRTC_LATCH => latches.to_le_bytes()[usize::from(self.gfx[4] & 3)],
+            CRTC_FLIP_FLOP => u8::from(self.attr_data_next) << 7,
+            CRTC_ATTR_INDEX => self.attr_index,
+            index => self.crtc.get(usize::from(index)).copied().unwrap_or(0),
+        }
     }
 
     /// Writes the selected CRT controller register. While protected, registers 0–7 keep their values but for
     /// line compare bit 8 in the overflow register.
     pub fn write_crtc(&mut self, value: u8) {
-        const LINE_COMPARE_8: u8 = 0x10;
         let at = usize::from(self.crtc_index);
         let protected = self.crtc[CRTC_V_RETRACE_END] & 0x80 != 0;
         match self.crtc.get_mut(at) {
             Some(overflow) if protected && at == CRTC_OVERFLOW => {
-                *overflow = *overflow & !LINE_COMPARE_8 | value & LINE_COMPARE_8;
+                *overflow = *overflow & !OVERFLOW_LINE_COMPARE_8 | value & OVERFLOW_LINE_COMPARE_8;
             }
             Some(_) if protected && at < CRTC_OVERFLOW => {}
             Some(register) => *register = value,
@@ -227,16 +258,16 @@ impl Registers {
         self.misc & MISC_COLOUR != 0
     }
 
-    /// Where byte `offset` of A0000h–BFFFFh lies in the window, `None` when the card does not answer there.
-    pub fn window(&self, offset: u64) -> Option<usize> {
-        let (base, size) = match self.gfx[GFX_MISC] >> 2 & 3 {
+    /// The piece of A0000h–BFFFFh where the card answers: its start from A0000h, and its size. `None` while the
+    /// processor does not see video memory.
+    pub fn window(&self) -> Option<(u64, u64)> {
+        let seen = self.misc & MISC_MEMORY != 0 && self.enable & 1 != 0;
+        seen.then_some(match self.gfx[GFX_MISC] >> 2 & 3 {
             0 => (0, 0x2_0000),
             1 => (0, 0x1_0000),
             2 => (0x1_0000, 0x8000),
             _ => (0x1_8000, 0x8000),
-        };
-        let at = offset.checked_sub(base).filter(|at| *at < size)?;
-        (self.misc & MISC_MEMORY != 0).then_some(at as usize)
+        })
     }
 
     /// How accesses to the window reach the planes.
@@ -247,6 +278,7 @@ impl Registers {
             odd_even_read: self.gfx[GFX_MODE] & MODE_ODD_EVEN != 0,
             map_mask: self.seq[SEQ_MAP_MASK],
             graphics: self.gfx,
+            bank: 0,
         }
     }
 
@@ -283,11 +315,10 @@ impl Registers {
         u16::from_be_bytes([self.crtc[register], self.crtc[register + 1]])
     }
 
-    /// Input status 1: where the beam is. The programmed geometry is stretched over a frame of 1/60 s.
+    /// Input status 1: where the beam is, by the programmed geometry and dot clock.
     pub fn status1(&self, now: VmTime) -> u8 {
-        let characters = u64::from(self.crtc[CRTC_H_TOTAL]) + 5;
-        let lines = u64::from(self.vertical(CRTC_V_TOTAL, 0, 5)) + 2;
-        let beam = now.ticks(FRAME_HZ * lines * characters);
+        let (characters, lines) = (self.characters(), self.lines());
+        let beam = now.ticks(self.character_hz());
         let (character, line) = (beam % characters, beam / characters % lines);
         let shown =
             line < u64::from(self.displayed_lines()) && character <= u64::from(self.crtc[CRTC_H_DISPLAY]);
@@ -296,6 +327,26 @@ impl Registers {
             status |= STATUS_RETRACE | STATUS_NOT_DISPLAYING;
         }
         status
+    }
+
+    /// Character times in a line.
+    fn characters(&self) -> u64 {
+        u64::from(self.crtc[CRTC_H_TOTAL]) + 5
+    }
+
+    /// Lines in a frame.
+    fn lines(&self) -> u64 {
+        u64::from(self.vertical(CRTC_V_TOTAL, 0, 5)) + 2
+    }
+
+    /// Characters a second. Geometries that no monitor shows, half programmed ones among them, take 1/60 s a frame.
+    fn character_hz(&self) -> u64 {
+        let clocking = self.seq[SEQ_CLOCKING];
+        let dots = if clocking & CLOCKING_8_DOTS != 0 { 8 } else { 9 };
+        let halved = u64::from(clocking & CLOCKING_HALF != 0);
+        let hz = DOT_HZ[usize::from(self.misc >> 2 & 1)] / (dots << halved);
+        let frame = self.characters() * self.lines();
+        if MONITOR_HZ.contains(&(hz / frame)) { hz } else { FRAME_HZ * frame }
     }
 
     /// Whether vertical retrace is on in `line` of `lines`. A start beyond the frame counts as its last

@@ -54,6 +54,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Bytes of video memory.
+    pub fn video_memory(&self) -> u64 {
+        if self.vga { aero_gpu::VIDEO_MEMORY.into() } else { 0 }
+    }
+}
+
 /// Which processor, by the name of its model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

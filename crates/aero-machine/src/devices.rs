@@ -79,7 +79,7 @@ impl Devices {
             ioapic: IoApic::new(),
             serial: Serial::new(isa(irq::COM1)),
             i8042: I8042::new(isa(irq::KEYBOARD), isa(irq::MOUSE)),
-            vga: config.vga.then(Vga::new),
+            vga: config.vga.then(|| Vga::new(mem.video_size())),
             pci_host: PciHost::new(),
             host_bridge: HostBridge::new(),
             isa_bridge: IsaBridge::new(),

@@ -22,26 +22,26 @@ pub struct Engine {
     pub arena: aero_mem::Lent,
 }
 
-/// Guest memory and processor 0, with what compiles its code if there is an engine for it and `jit` does not say `off`.
+/// Guest memory, of `ram` bytes and as much `video` memory as the card has, and processor 0, with what compiles its code if there is an engine for it and `jit` does not say `off`.
 ///
 /// # Errors
 /// When there is no such memory.
 pub fn processor(
-    ram: u64,
+    (ram, video): (u64, u64),
     rom: &[u8],
     cpu: CpuConfig,
     jit: &JitConfig,
     engine: Option<Engine>,
 ) -> Result<(GuestMemory, Cpu), AllocError> {
     let Some((tier, engine)) = jit.tier.compiled().zip(engine) else {
-        let mut mem = GuestMemory::with_rom(ram, 1, rom)?;
+        let mut mem = GuestMemory::with_video(ram, 1, rom, video)?;
         let cpu = Cpu::new(&mut mem, 0, cpu);
         return Ok((mem, cpu));
     };
     #[cfg(not(target_arch = "wasm32"))]
-    let mut mem = GuestMemory::lent(engine.arena, ram, 1, rom)?;
+    let mut mem = GuestMemory::lent_with_video(engine.arena, ram, 1, rom, video)?;
     #[cfg(target_arch = "wasm32")]
-    let mut mem = GuestMemory::with_rom(ram, 1, rom)?;
+    let mut mem = GuestMemory::with_video(ram, 1, rom, video)?;
     let mut processor = Cpu::new(&mut mem, 0, cpu);
     let model = MODELS.iter().position(|model| model.name == cpu.model.name).unwrap_or_default() as u8;
     let options = Options { exact: jit.exact, tail_calls: engine.tail_calls, model, tier };

@@ -112,14 +112,15 @@ pub fn ioapic_pin(irq: u8) -> u8 {
 }
 
 /// PCI functions.
-pub const FUNCTIONS: [(Bdf, Dev); 3] = [
+pub const FUNCTIONS: [(Bdf, Dev); 4] = [
     (Bdf::new(0, 0, 0), Dev::HostBridge),
     (Bdf::new(0, 1, 0), Dev::IsaBridge),
     (Bdf::new(0, 1, 3), Dev::PowerManagement),
+    (Bdf::new(0, 2, 0), Dev::Vga),
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 21] = [
+pub const PORTS: [(u16, u16, Dev, u8); 22] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -132,7 +133,8 @@ pub const PORTS: [(u16, u16, Dev, u8); 21] = [
     (0x92, 1, Dev::SystemControlA, 0),
     (0xf0, 1, Dev::Coprocessor, 0),
     (SMI_CMD, 2, Dev::AcpiPm, 2),
-    (0x3b0, 0x30, Dev::Vga, 0),
+    (0x3b0, 0x30, Dev::Vga, aero_gpu::REGION_PORTS),
+    (0x1ce, 3, Dev::Vga, aero_gpu::REGION_VBE_PORTS),
     (COM1, 8, Dev::Serial, 0),
     (PM_BASE, PM_LEN, Dev::AcpiPm, 0),
     (GPE0, GPE0_LEN, Dev::AcpiPm, 1),

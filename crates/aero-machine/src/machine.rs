@@ -99,7 +99,7 @@ impl Machine {
             Boot::Kernel(_) => 0,
             Boot::Firmware(rom) => rom.len() as u64,
         };
-        GuestMemory::arena_bytes(config.memory, 1, rom)
+        GuestMemory::arena_bytes_with_video(config.memory, 1, rom, config.video_memory())
     }
 
     /// The same with an engine for compiled code.
@@ -136,7 +136,7 @@ impl Machine {
         };
         let repeatable = matches!(config.clock, ClockConfig::Icount { .. });
         let jit = JitConfig { exact: config.jit.exact || repeatable, ..config.jit };
-        let (mem, cpu) = engine::processor(config.memory, &rom, cpu, &jit, engine)?;
+        let (mem, cpu) = engine::processor((config.memory, config.video_memory()), &rom, cpu, &jit, engine)?;
         let cpus = vec![cpu];
         let world = World::new(&config, Clock::new(config.clock, wall), &mem);
         let mut machine = Self { mem, cpus, world, kernel, fault: None, tier: jit.tier };
@@ -375,13 +375,13 @@ impl Machine {
 
     /// The text on the screen: lines joined by newlines, trailing blanks trimmed. Empty without a VGA card.
     pub fn screen_text(&self) -> String {
-        self.world.devices.vga.as_ref().map(|v| v.text()).unwrap_or_default()
+        self.world.devices.vga.as_ref().map(|v| v.text(&self.mem)).unwrap_or_default()
     }
 
     /// Draws the screen into `frame`; false if it has not changed since it was last drawn.
     pub fn render(&mut self, frame: &mut Frame) -> bool {
         let now = self.now();
-        self.world.devices.vga.as_mut().is_some_and(|v| v.render(now, frame))
+        self.world.devices.vga.as_mut().is_some_and(|v| v.render(now, &mut self.mem, frame))
     }
 
     /// A key of the host's keyboard, by its `KeyboardEvent.code`.

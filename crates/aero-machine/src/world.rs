@@ -242,6 +242,9 @@ impl World {
         if self.test_device && (TEST_MEMORY..TEST_MEMORY + MEMORY_SIZE).contains(&gpa) {
             return Some((Dev::TestDevice, At::new(REGION_MEMORY, gpa - TEST_MEMORY)));
         }
+        if let Some(at) = self.devices.vga.as_ref().and_then(|v| v.decode(gpa)) {
+            return Some((Dev::Vga, at));
+        }
         (IOAPIC..IOAPIC + 0x1000).contains(&gpa).then(|| (Dev::IoApic, At::new(0, gpa - IOAPIC)))
     }
 

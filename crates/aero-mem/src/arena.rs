@@ -45,23 +45,25 @@ pub struct Layout {
     pub tlbs: u32,
     /// Jump table of processor 0; the others follow.
     pub jumps: u32,
-    /// A `u64` per page of RAM and ROM: bit *n* is set while bytes `64n..64n+64` of the page hold decoded code.
+    /// A `u64` per page of RAM, ROM and video memory: bit *n* is set while bytes `64n..64n+64` of the page hold decoded code.
     pub code_map: u32,
-    /// A `u32` per page of RAM and ROM, bumped when code in it is overwritten.
+    /// A `u32` per page of them, bumped when code in it is overwritten.
     pub page_versions: u32,
     /// Guest RAM, contiguous.
     pub ram: u32,
     /// The firmware's ROM, behind RAM.
     pub rom: u32,
+    /// Video memory, behind the ROM.
+    pub video: u32,
     /// The end of the arena.
     pub end: u64,
 }
 
 impl Layout {
-    /// Lays out an arena that begins at offset `start` for `ram` bytes of guest RAM, `rom` bytes of ROM and `vcpus`
-    /// processors.
-    pub(crate) fn new(start: u32, ram: u64, rom: u64, vcpus: u32) -> Self {
-        let pages = ram.div_ceil(PAGE_SIZE) + rom.div_ceil(PAGE_SIZE);
+    /// Lays out an arena that begins at offset `start` for `ram` bytes of guest RAM, `rom` bytes of ROM, `video`
+    /// bytes of video memory and `vcpus` processors.
+    pub(crate) fn new(start: u32, ram: u64, rom: u64, video: u64, vcpus: u32) -> Self {
+        let pages = [ram, rom, video].iter().map(|bytes| bytes.div_ceil(PAGE_SIZE)).sum::<u64>();
         let guard = align_up(u64::from(start));
         let vcpus_at = guard + PAGE_SIZE;
         let tlbs = vcpus_at + u64::from(VCPU_STATE_SIZE) * u64::from(vcpus);
@@ -78,6 +80,7 @@ impl Layout {
             page_versions: page_versions as u32,
             ram: ram_at as u32,
             rom: (ram_at + align_up(ram)) as u32,
+            video: (ram_at + align_up(ram) + align_up(rom)) as u32,
             end: ram_at + pages * PAGE_SIZE,
         }
     }

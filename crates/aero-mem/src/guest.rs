@@ -10,6 +10,7 @@
 //! leads moves [`GuestMemory::map_version`] on; a processor that sees it change drops its translations.
 
 use crate::arena::{Arena, ArenaPtr, Layout};
+use crate::video::Video;
 use crate::{Gpa, PAGE_SIZE};
 use core::ops::Range;
 use rustc_hash::FxHashSet;
@@ -111,6 +112,7 @@ pub struct GuestMemory {
     layout: Layout,
     ram: u64,
     rom: u64,
+    pub(crate) video: Video,
     banks: [Bank; BANKS],
     /// Address bits that get through the A20 gate.
     gate: u64,
@@ -134,10 +136,19 @@ impl GuestMemory {
     /// # Errors
     /// As for [`GuestMemory::new`].
     pub fn with_rom(ram: u64, vcpus: u32, rom: &[u8]) -> Result<Self, AllocError> {
+        Self::with_video(ram, vcpus, rom, 0)
+    }
+
+    /// The same with `video` bytes of video memory: none, or a power of two of at least a page and at most
+    /// [`MAX_VIDEO`](crate::MAX_VIDEO); the caller checks.
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::new`].
+    pub fn with_video(ram: u64, vcpus: u32, rom: &[u8], video: u64) -> Result<Self, AllocError> {
         let ram = size(ram)?;
-        let bytes = Self::arena_bytes(ram, vcpus, rom.len() as u64);
+        let bytes = Self::arena_bytes_with_video(ram, vcpus, rom.len() as u64, video);
         let (arena, start) = Arena::new(bytes).ok_or(AllocError::of(ram))?;
-        Ok(Self::in_arena(arena, start, ram, vcpus, rom))
+        Ok(Self::in_arena(arena, start, (ram, video), vcpus, rom))
     }
 
     /// The same in an arena that the host lends, of [`GuestMemory::arena_bytes`] or more. Offset 0 is its first byte.
@@ -146,22 +157,42 @@ impl GuestMemory {
     /// When the size is outside 1 MiB..=[`MAX_RAM`] or more than was lent is needed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn lent(lent: crate::Lent, ram: u64, vcpus: u32, rom: &[u8]) -> Result<Self, AllocError> {
+        Self::lent_with_video(lent, ram, vcpus, rom, 0)
+    }
+
+    /// The same with video memory, in an arena of [`GuestMemory::arena_bytes_with_video`].
+    ///
+    /// # Errors
+    /// As for [`GuestMemory::lent`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn lent_with_video(
+        lent: crate::Lent,
+        ram: u64,
+        vcpus: u32,
+        rom: &[u8],
+        video: u64,
+    ) -> Result<Self, AllocError> {
         let ram = size(ram)?;
-        if lent.bytes() < Self::arena_bytes(ram, vcpus, rom.len() as u64) {
+        if lent.bytes() < Self::arena_bytes_with_video(ram, vcpus, rom.len() as u64, video) {
             return Err(AllocError { ram, lent: Some(lent.bytes()) });
         }
-        Ok(Self::in_arena(Arena::lent(lent), 0, ram, vcpus, rom))
+        Ok(Self::in_arena(Arena::lent(lent), 0, (ram, video), vcpus, rom))
     }
 
     /// Bytes of the arena for `ram` bytes of guest RAM, `vcpus` processors and a ROM of `rom` bytes.
     pub fn arena_bytes(ram: u64, vcpus: u32, rom: u64) -> u64 {
-        Layout::new(0, ram.next_multiple_of(PAGE_SIZE), rom, vcpus).end + PAGE_SIZE
+        Self::arena_bytes_with_video(ram, vcpus, rom, 0)
     }
 
-    fn in_arena(arena: Arena, start: u32, ram: u64, vcpus: u32, rom: &[u8]) -> Self {
+    /// The same with `video` bytes of video memory.
+    pub fn arena_bytes_with_video(ram: u64, vcpus: u32, rom: u64, video: u64) -> u64 {
+        Layout::new(0, ram.next_multiple_of(PAGE_SIZE), rom, video, vcpus).end + PAGE_SIZE
+    }
+
+    fn in_arena(arena: Arena, start: u32, (ram, video): (u64, u64), vcpus: u32, rom: &[u8]) -> Self {
         let rom_len = rom.len() as u64;
         assert!(rom_len.is_multiple_of(PAGE_SIZE) && rom_len <= MAX_ROM, "the ROM's size was checked");
-        let layout = Layout::new(start, ram, rom_len, vcpus);
+        let layout = Layout::new(start, ram, rom_len, video, vcpus);
         // SAFETY: the arena has room for the layout, which has `rom.len()` bytes at `rom`.
         unsafe { arena.base.at::<u8>(layout.rom.into()).copy_from_nonoverlapping(rom.as_ptr(), rom.len()) }
         let mut memory = Self {
@@ -169,6 +200,7 @@ impl GuestMemory {
             layout,
             ram,
             rom: rom_len,
+            video: Video::new(video),
             banks: [Bank::BUS; BANKS],
             gate: u64::MAX,
             map_version: 0,
@@ -185,7 +217,7 @@ impl GuestMemory {
         let banks = &mut self.banks[bank(range.start) as usize..bank(range.end) as usize];
         if banks.iter().any(|bank| *bank != to) {
             banks.fill(to);
-            self.map_version = self.map_version.wrapping_add(1);
+            self.map_changed();
         }
     }
 
@@ -194,8 +226,13 @@ impl GuestMemory {
         let gate = if open { u64::MAX } else { !A20 };
         if gate != self.gate {
             self.gate = gate;
-            self.map_version = self.map_version.wrapping_add(1);
+            self.map_changed();
         }
+    }
+
+    /// Addresses lead elsewhere from now on.
+    pub(crate) fn map_changed(&mut self) {
+        self.map_version = self.map_version.wrapping_add(1);
     }
 
     /// `gpa` behind the A20 gate.
@@ -240,9 +277,9 @@ impl GuestMemory {
     pub fn offset_of(&self, gpa: Gpa) -> Option<u32> {
         let at = self.gated(gpa).0;
         if BANKED.contains(&at) && !self.bank(at).read_ram {
-            return self.rom_below_1_mib(at);
+            return self.window_offset(at).or_else(|| self.rom_below_1_mib(at));
         }
-        self.ram_offset(at).or_else(|| self.rom_at_top(at))
+        self.ram_offset(at).or_else(|| self.frame_buffer_offset(at)).or_else(|| self.rom_at_top(at))
     }
 
     /// The arena offset of the byte that a write of `gpa` changes, `None` for device memory, holes and ROM.
@@ -250,9 +287,17 @@ impl GuestMemory {
     pub fn write_offset_of(&self, gpa: Gpa) -> Option<u32> {
         let at = self.gated(gpa).0;
         if BANKED.contains(&at) && !self.bank(at).write_ram {
-            return None;
+            return self.window_offset(at);
         }
-        self.ram_offset(at)
+        self.ram_offset(at).or_else(|| self.frame_buffer_offset(at))
+    }
+
+    fn frame_buffer_offset(&self, at: u64) -> Option<u32> {
+        Some(self.layout.video + self.video.in_frame_buffer(at)?)
+    }
+
+    fn window_offset(&self, at: u64) -> Option<u32> {
+        Some(self.layout.video + self.video.in_window(at)?)
     }
 
     fn bank(&self, at: u64) -> Bank {
@@ -280,7 +325,7 @@ impl GuestMemory {
         (from_end <= ROM_BELOW_1_MIB).then(|| self.rom_at_top(HIGH_RAM - from_end))?
     }
 
-    /// The number of the page of RAM or ROM that an arena offset lies in: the index of the code map and of page versions.
+    /// The number of the page of RAM, ROM or video memory that an arena offset lies in: the index of the code map and of page versions.
     #[inline]
     pub fn page_of(&self, offset: u32) -> u32 {
         (offset - self.layout.ram) >> 12
@@ -313,16 +358,22 @@ impl GuestMemory {
         for (at, range) in pages(gpa, from.len()) {
             let offset = self.write_offset_of(at).ok_or(Unmapped(at))?;
             let from = &from[range];
-            // SAFETY: as in `read`.
-            unsafe {
-                self.arena
-                    .base
-                    .at::<u8>(u64::from(offset))
-                    .copy_from_nonoverlapping(from.as_ptr(), from.len())
-            }
-            self.note_write(offset, from.len() as u32);
+            self.write_offset(offset, from);
         }
         Ok(())
+    }
+
+    /// Copies bytes to arena offset `at`, past the code map; they lie within one page of guest memory, or nothing
+    /// happens.
+    pub(crate) fn write_offset(&mut self, at: u32, from: &[u8]) {
+        let inside = at >= self.layout.ram && u64::from(at) + from.len() as u64 <= self.layout.end;
+        if inside {
+            // SAFETY: the bytes lie in guest memory.
+            unsafe {
+                self.arena.base.at::<u8>(u64::from(at)).copy_from_nonoverlapping(from.as_ptr(), from.len())
+            }
+            self.note_write(at, from.len() as u32);
+        }
     }
 
     /// Reads a little-endian integer of `N` bytes.
@@ -340,7 +391,7 @@ impl GuestMemory {
     pub fn read_offset(&self, at: u32, into: &mut [u8]) {
         let inside = at >= self.layout.ram && u64::from(at) + into.len() as u64 <= self.layout.end;
         if inside {
-            // SAFETY: the bytes lie in guest RAM or ROM.
+            // SAFETY: the bytes lie in guest RAM, ROM or video memory.
             unsafe {
                 self.arena.base.at::<u8>(u64::from(at)).copy_to_nonoverlapping(into.as_mut_ptr(), into.len())
             }
@@ -368,9 +419,11 @@ impl GuestMemory {
         unsafe { self.arena.base.read(u64::from(self.layout.page_versions) + u64::from(page) * 4) }
     }
 
-    /// Tells the code map that `len` bytes at arena offset `offset`, within one page, were written.
+    /// Tells the code map, and who watches video memory, that `len` bytes at arena offset `offset`, within one page,
+    /// were written.
     #[inline]
     pub fn note_write(&mut self, offset: u32, len: u32) {
+        self.mark_video(offset);
         let page = self.page_of(offset);
         let map = self.code_map(page);
         if map != 0 && map & granules(offset & 0xfff, len) != 0 {

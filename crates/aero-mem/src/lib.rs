@@ -1,7 +1,7 @@
 //! Guest physical memory, and the arena that holds it.
 //!
 //! One block of host memory, the *arena*, holds everything that compiled code touches: the processors' state blocks,
-//! their translation look-aside tables, the code map and guest RAM. Every place in it is a 32-bit **offset**, the same
+//! their translation look-aside tables, the code map, guest RAM and video memory. Every place in it is a 32-bit **offset**, the same
 //! number for Rust, for the interpreter and for generated WebAssembly. In the browser an offset is an address of the
 //! emulator's own linear memory; natively it counts from the start of the block, which is memory that a WebAssembly
 //! engine has lent (`Lent`) or, without one, an anonymous mapping. [`Layout`] is the one definition of what lies where.
@@ -20,6 +20,7 @@ compile_error!("Aero shares guest memory with the host byte for byte and needs a
 
 mod arena;
 mod guest;
+mod video;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use arena::Lent;
@@ -28,6 +29,7 @@ pub use guest::{
     AllocError, BANK_SIZE, BANKED, Bank, GuestMemory, LOW_RAM_END, MAX_RAM, MAX_ROM, Unmapped, VGA_WINDOW,
     granules,
 };
+pub use video::MAX_VIDEO;
 
 /// Bytes in a page, as the arena, the MMU and the code map count them.
 pub const PAGE_SIZE: u64 = 4096;
