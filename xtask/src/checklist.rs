@@ -1,8 +1,8 @@
 //! `cargo xtask gen checklist`: `docs/win7-checklist.md`, what Windows 7 expects and which test shows it.
 //!
-//! A test says which points it covers in a comment above it, `// checklist: 41, 46`; the test of a guest does so in its
-//! `test.toml` with `#`. This task finds them, runs the Rust tests among them, and writes the table. A point without a test says
-//! `unproven`: so does what only Windows itself could show.
+//! A test says which points it covers in a comment above it, `// checklist: 41, 46`; the test of a guest does
+//! so in its `test.toml` with `#`. This task finds them, runs the Rust tests among them, and writes the
+//! table. A point without a test says `unproven`: so does what only Windows itself could show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,13 +1,15 @@
 //! The high-precision event timer: one 64-bit counter at 100 MHz and three comparators.
 //!
-//! The counter is the virtual time in other units, offset by what the guest wrote; a comparator has its next match computed
-//! from it, and a timer is armed only for a match that interrupts. A comparator interrupts when the counter *equals* it: one
-//! that was set into the past waits until the counter comes round, in 32-bit mode after 43 seconds. In periodic mode a match
-//! adds the period to the comparator. Periods that passed while the host did not run the machine give one interrupt.
+//! The counter is the virtual time in other units, offset by what the guest wrote; a comparator has its next
+//! match computed from it, and a timer is armed only for a match that interrupts. A comparator interrupts
+//! when the counter *equals* it: one that was set into the past waits until the counter comes round, in
+//! 32-bit mode after 43 seconds. In periodic mode a match adds the period to the comparator. Periods that
+//! passed while the host did not run the machine give one interrupt.
 //!
-//! Each timer interrupts on one of the board's lines, chosen by its route field: edge (a pulse) or level (high until its status
-//! bit is cleared). *Legacy replacement* takes timers 0 and 1 off their routes and puts them in the place of the 8254 and the
-//! real-time clock; the board asks [`Hpet::replaces_legacy`] and lets go of those two.
+//! Each timer interrupts on one of the board's lines, chosen by its route field: edge (a pulse) or level
+//! (high until its status bit is cleared). *Legacy replacement* takes timers 0 and 1 off their routes and
+//! puts them in the place of the 8254 and the real-time clock; the board asks [`Hpet::replaces_legacy`] and
+//! lets go of those two.
 //!
 //! Source: IA-PC HPET specification 1.0a, chapter 2.
 
@@ -115,8 +117,8 @@ pub struct Hpet {
 }
 
 impl Hpet {
-    /// A block whose timers can be routed to `routes` (numbers of I/O APIC inputs below 32, and their lines), with `legacy` for
-    /// timers 0 and 1 in legacy replacement.
+    /// A block whose timers can be routed to `routes` (numbers of I/O APIC inputs below 32, and their lines),
+    /// with `legacy` for timers 0 and 1 in legacy replacement.
     pub fn new(legacy: [IrqLine; 2], routes: Vec<(u8, IrqLine)>) -> Self {
         let timers = [Comparator::default(); TIMERS];
         Self { config: 0, status: 0, base: 0, settled: 0, timers, legacy, routes }
@@ -265,7 +267,8 @@ impl Hpet {
         }
     }
 
-    /// In periodic mode a write sets the period; the comparator itself only behind VAL_SET, which the write clears.
+    /// In periodic mode a write sets the period; the comparator itself only behind VAL_SET, which the write
+    /// clears.
     fn write_comparator(&mut self, n: usize, value: u64, mask: u64) {
         let timer = &mut self.timers[n];
         let put = |old: u64| old & !mask | value & mask;

@@ -1,13 +1,13 @@
 //! The two 8237 DMA controllers of the ISA bus, and the page registers that widen their 16-bit addresses.
 //!
-//! The first serves channels 0 to 3 with bytes, the second channels 5 to 7 with words; the second's channel 0 (channel 4) is
-//! where the first one asks for the bus. A channel has a mode, a current address and a current count, which run, and base
-//! values to which *autoinitialise* returns them at terminal count; without it, terminal count masks the channel. The count
-//! is one less than the transfers to do.
+//! The first serves channels 0 to 3 with bytes, the second channels 5 to 7 with words; the second's channel 0
+//! (channel 4) is where the first one asks for the bus. A channel has a mode, a current address and a current
+//! count, which run, and base values to which *autoinitialise* returns them at terminal count; without it,
+//! terminal count masks the channel. The count is one less than the transfers to do.
 //!
-//! Nothing moves by itself: the board lends the device on a channel to [`Dma::serve`] whenever it may be ready, and everything
-//! that can move then does, at once. What the chip can do and a PC cannot (memory to memory, rotating priority, compressed
-//! timing) is storage here.
+//! Nothing moves by itself: the board lends the device on a channel to [`Dma::serve`] whenever it may be
+//! ready, and everything that can move then does, at once. What the chip can do and a PC cannot (memory to
+//! memory, rotating priority, compressed timing) is storage here.
 //!
 //! Sources: Intel 8237A data sheet (231466-005); 82371SB (PIIX3) data sheet, "DMA registers".
 
@@ -47,7 +47,8 @@ mod spec {
     pub const AUTOINITIALISE: u8 = 1 << 4;
     pub const DECREMENT: u8 = 1 << 5;
 
-    /// The page register of channels 0 to 7, as offsets from port 81h; channel 4 has none, its place is the refresh page's.
+    /// The page register of channels 0 to 7, as offsets from port 81h; channel 4 has none, its place is the
+    /// refresh page's.
     pub const PAGE_OF: [usize; 8] = [6, 2, 0, 1, 14, 10, 8, 9];
     pub const PAGE_PORTS: usize = 15;
     /// Registers that cannot be read.
@@ -176,7 +177,8 @@ impl Dma {
         Self { chips: [Chip::new(); 2], pages: [0; PAGE_PORTS] }
     }
 
-    /// Moves all that the device on `channel` (0 to 7) asks for and the channel's programming allows. `cx` is the device's.
+    /// Moves all that the device on `channel` (0 to 7) asks for and the channel's programming allows. `cx` is
+    /// the device's.
     pub fn serve(&mut self, cx: &mut Cx<'_>, channel: u8, peer: &mut dyn DmaPeer) {
         let (chip, n) = (usize::from(channel >> 2 & 1), usize::from(channel & 3));
         while let Some((request, channel)) = peer.dma_request().zip(self.chips[chip].ready(n)) {

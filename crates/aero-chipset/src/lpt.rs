@@ -1,11 +1,13 @@
 //! The parallel port, with a printer on it that is always ready.
 //!
-//! Three registers: the data lines, the printer's answers, and the control lines. Software puts a byte on the data lines and
-//! pulses STROBE; the printer takes the byte when the pulse begins and acknowledges it when the pulse ends, which interrupts if
-//! software wants that. What is printed is collected for the host. In the input direction nothing drives the data lines.
+//! Three registers: the data lines, the printer's answers, and the control lines. Software puts a byte on the
+//! data lines and pulses STROBE; the printer takes the byte when the pulse begins and acknowledges it when
+//! the pulse ends, which interrupts if software wants that. What is printed is collected for the host. In the
+//! input direction nothing drives the data lines.
 //!
-//! Four of the control lines and one answer are inverted on the way to the cable; the registers' own sense is used here. (IBM
-//! PC/AT Technical Reference, Serial/Parallel Adapter; IEEE 1284, compatibility mode; direction bit of the PS/2.)
+//! Four of the control lines and one answer are inverted on the way to the cable; the registers' own sense is
+//! used here. (IBM PC/AT Technical Reference, Serial/Parallel Adapter; IEEE 1284, compatibility mode;
+//! direction bit of the PS/2.)
 
 use crate::isa;
 use aero_bus::{At, Cx, Device, IoError, IrqLine, PortIo, Width};

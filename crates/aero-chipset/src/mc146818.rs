@@ -86,7 +86,8 @@ mod spec {
 
     /// The types of two floppy drives, the first in the upper half.
     pub const FLOPPY_TYPES: u8 = 0x10;
-    /// Equipment: a mathematics coprocessor and a pointing device; bit 0: floppy drives, one more than bits 7:6.
+    /// Equipment: a mathematics coprocessor and a pointing device; bit 0: floppy drives, one more than bits
+    /// 7:6.
     pub const EQUIPMENT: u8 = 0x14;
     pub const EQUIPMENT_VALUE: u8 = 0x06;
 }
@@ -227,7 +228,8 @@ impl Rtc {
         }
     }
 
-    /// Tells firmware of floppy drives by their types, 0 for none: 1 is 360 KiB, then 1.2 MiB, 720 KiB, 1.44 MiB, 2.88 MiB.
+    /// Tells firmware of floppy drives by their types, 0 for none: 1 is 360 KiB, then 1.2 MiB, 720 KiB, 1.44
+    /// MiB, 2.88 MiB.
     pub fn describe_floppies(&mut self, types: [u8; 2]) {
         let [first, second] = types.map(|kind| kind & 0xf);
         self.set_nvram(spec::FLOPPY_TYPES, first << 4 | second);

@@ -73,10 +73,7 @@ impl Cpu {
     pub fn reset(&mut self, mem: &mut GuestMemory) {
         self.tlb.flush_all();
         self.cache.clear();
-        self.regions.reset();
-        if let Some(translator) = &mut self.translator {
-            translator.reset(mem);
-        }
+        self.forget_compiled(mem);
         self.core.lapic = LocalApic::new(self.core.id, self.core.config.model.features);
         self.core.nmi_pending = false;
         self.core.nmi_blocked = false;
@@ -98,6 +95,14 @@ impl Cpu {
     pub fn set_translator(&mut self, translator: Box<dyn Translator>) {
         self.regions.threshold = translator.threshold().min(i32::MAX as u32) as i32;
         self.translator = Some(translator);
+    }
+
+    /// Drops all compiled code, and what is remembered of code that was not worth compiling.
+    pub fn forget_compiled(&mut self, mem: &mut GuestMemory) {
+        self.regions.reset();
+        if let Some(translator) = &mut self.translator {
+            translator.reset(mem);
+        }
     }
 
     /// What compiles code.
@@ -351,7 +356,7 @@ fn dispatch(v: &mut Vcpu<'_>, cache: &mut BlockCache, translator: &mut Slot) -> 
 fn run_compiled(v: &mut Vcpu<'_>, translator: &mut dyn Translator, slot: u32) -> Result<(), Stop> {
     v.regions.key = jump_key(v);
     let status = translator.run(v, slot);
-    v.st.settle_flags();
+    v.st.settle();
     match status {
         Status::Returned | Status::Goto => Ok(()),
         Status::Stopped => core::mem::replace(&mut v.regions.ended, Ok(())),
@@ -392,7 +397,7 @@ fn hot_block(
 /// Runs an instruction that compiled code leaves to the interpreter. Returns whether that ends the region, as
 /// `Regions::ended` then says.
 pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool {
-    v.st.settle_flags();
+    v.st.settle();
     let Some(op) = v.regions.op(slot, number) else {
         // No such instruction: whatever is at RIP is interpreted from its bytes.
         v.regions.ended = Ok(());

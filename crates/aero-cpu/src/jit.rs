@@ -26,6 +26,7 @@ mod jumps;
 mod place;
 mod regions;
 mod translator;
+pub mod x87;
 
 pub use helpers::{exec, load, load16, place, settle, store, store16};
 pub use place::CodePage;
@@ -226,6 +227,13 @@ impl CpuState {
         }
         self.flags = self.lazy.resolve(self.flags);
         self.lazy = Lazy::default();
+    }
+
+    /// Works out all that compiled code left undone.
+    #[inline]
+    pub fn settle(&mut self) {
+        self.settle_flags();
+        self.settle_x87();
     }
 }
 

@@ -401,6 +401,8 @@ pub struct CpuState {
     pub redo: u32,
     /// Values of 128 bits on their way between compiled code and its helpers.
     pub scratch: [u64; 4],
+    /// The x87 that compiled code has left undone; settled with the flags.
+    pub lazy_x87: crate::jit::x87::LazyX87,
 }
 
 const _: () = assert!(size_of::<CpuState>() <= aero_mem::VCPU_STATE_SIZE as usize);
@@ -449,6 +451,7 @@ impl CpuState {
             lazy: crate::jit::Lazy::default(),
             redo: 0,
             scratch: [0; 4],
+            lazy_x87: crate::jit::x87::LazyX87::default(),
         };
         state.set_gpr(reg::RDX, 0x0002_06a7);
         state.set_arith(0);

@@ -143,8 +143,8 @@ pub fn build(board: &Board, at: u64, rsdp_at: u64) -> AcpiTables {
     AcpiTables { pieces, rsdp: rsdp_at, range }
 }
 
-/// All tables in one piece whose place in memory is not yet known: an address in it is an offset in the piece, and
-/// no checksum is made.
+/// All tables in one piece whose place in memory is not yet known: an address in it is an offset in the
+/// piece, and no checksum is made.
 pub(crate) struct Image {
     pub bytes: Vec<u8>,
     /// Where addresses are in `bytes`: offset, and how many bytes each has.

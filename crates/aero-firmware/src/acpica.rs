@@ -1,5 +1,5 @@
-//! The tables under ACPICA's own tools, as tests: `iasl` takes them apart and compiles them again, `acpiexec` is an
-//! interpreter of byte code with made-up hardware below it.
+//! The tables under ACPICA's own tools, as tests: `iasl` takes them apart and compiles them again, `acpiexec`
+//! is an interpreter of byte code with made-up hardware below it.
 //!
 //! This file knows nothing of how the tables are made, so that the machine's tests can include it too.
 
@@ -121,8 +121,8 @@ fn is_name(token: &str) -> bool {
     letters && first && token.len() <= 4 && !NOT_NAMES.contains(&token)
 }
 
-/// Whether the name at `n` is being declared: the first argument of a declaring word, the last of a buffer field, or a
-/// field unit (a name and its width inside the braces of a field list).
+/// Whether the name at `n` is being declared: the first argument of a declaring word, the last of a buffer
+/// field, or a field unit (a name and its width inside the braces of a field list).
 fn declares(tokens: &[String], n: usize) -> bool {
     let word = |at: usize| tokens.get(at).map_or("", String::as_str);
     let before = |back: usize| n.checked_sub(back).map_or("", word);
@@ -208,8 +208,9 @@ fn dumped(said: &str) -> Vec<u8> {
     words.filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
-/// In both interrupt modes: each pin of each device on the bus goes to a link, and each interrupt that a link offers is a pin
-/// of the I/O APIC, declared level by the MADT, and none of a device with an interrupt of its own.
+/// In both interrupt modes: each pin of each device on the bus goes to a link, and each interrupt that a link
+/// offers is a pin of the I/O APIC, declared level by the MADT, and none of a device with an interrupt of its
+/// own.
 pub fn check_routing(dsdt: &[u8], madt: &[u8]) {
     const LEGACY: [u32; 7] = [0, 1, 8, 12, 13, 14, 15];
     for mode in 0..2 {

@@ -1,8 +1,8 @@
 //! The board as plain data: all that the tables of firmware say, and nothing of how.
 //!
-//! The machine's address map fills in a [`Board`]; the tables of ACPI are made from it. A topology that a guest was
-//! installed on must not change under it (Windows picks its HAL and counts its devices once), so whatever is here
-//! belongs to a machine's profile and not to a run.
+//! The machine's address map fills in a [`Board`]; the tables of ACPI are made from it. A topology that a
+//! guest was installed on must not change under it (Windows picks its HAL and counts its devices once), so
+//! whatever is here belongs to a machine's profile and not to a run.
 
 use core::ops::Range;
 

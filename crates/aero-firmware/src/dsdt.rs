@@ -51,15 +51,15 @@ mod spec {
 
     /// The second port range of the root bus begins behind PCI configuration mechanism 1.
     pub const LAST_PORT: u16 = 0xffff;
-    /// Devices with a wire to the PIRQ lines. The host bridge, device 0, has no pin. A table of all 32 would not fit
-    /// the buffer of `acpiexec`.
+    /// Devices with a wire to the PIRQ lines. The host bridge, device 0, has no pin. A table of all 32 would
+    /// not fit the buffer of `acpiexec`.
     pub const ROUTED_DEVICES: RangeInclusive<u8> = 1..=30;
 
     /// `_FDE`: one dword for each of four drives, then "a tape drive is never present".
     pub const FDE_DRIVES: usize = 4;
     pub const NO_TAPE: u32 = 2;
-    /// `_FDI`: the last eleven values are those of the diskette parameter table behind INT 1Eh, less the motor-off
-    /// time: step rate and head unload, head load and DMA, ..., head settle and motor start.
+    /// `_FDI`: the last eleven values are those of the diskette parameter table behind INT 1Eh, less the
+    /// motor-off time: step rate and head unload, head load and DMA, ..., head settle and motor start.
     pub const DISKETTE_PARAMETERS: [u8; 10] = [0xaf, 0x02, 0x25, 0x02, 0, 0x1b, 0xff, 0x6c, 0xf6, 0x0f];
     pub const MOTOR_START: u8 = 0x08;
     /// Which of those is the number of the last sector.
@@ -127,8 +127,8 @@ fn interrupt_mode() -> Raw {
     ])
 }
 
-/// A processor, whose id is the one in the MADT. The older `Processor` object would say the same, and that there are no
-/// C2 and C3, which is what saying nothing says here.
+/// A processor, whose id is the one in the MADT. The older `Processor` object would say the same, and that
+/// there are no C2 and C3, which is what saying nothing says here.
 fn processor(id: u8) -> Raw {
     let (hid, uid) = (Name::new("_HID".into(), &"ACPI0007"), Name::new("_UID".into(), &id));
     raw(&Device::new(

@@ -11,10 +11,10 @@
 //!   boot protocol wants them and says in which state the processor has to enter; [`multiboot`] does the same
 //!   for kernels of that specification.
 //!
-//! Nothing here runs in the guest: firmware that does (SeaBIOS, OVMF) gets the same tables as files, with a program that
-//! installs them ([`loader`], [`fn@files`]). Everything is generated from a [`Board`], the plain description that the
-//! machine's own address map fills in, so that no address is written down twice. A machine that boots
-//! directly calls [`acpi::build`], copies the pieces into guest memory, makes the map with
+//! Nothing here runs in the guest: firmware that does (SeaBIOS, OVMF) gets the same tables as files, with a
+//! program that installs them ([`loader`], [`fn@files`]). Everything is generated from a [`Board`], the plain
+//! description that the machine's own address map fills in, so that no address is written down twice. A
+//! machine that boots directly calls [`acpi::build`], copies the pieces into guest memory, makes the map with
 //! [`e820::memory_map`] and ends with [`linux::load`].
 
 pub mod acpi;
@@ -34,8 +34,8 @@ pub use e820::{E820Entry, E820Kind, memory_map};
 pub use linux::{Entry, LinuxImage, LoadError};
 pub use multiboot::{MultibootEntry, MultibootError};
 
-/// The files by which firmware in the guest learns of ACPI and SMBIOS: names of `fw_cfg` and bytes. To be made when the
-/// guest first selects one of them (see [`loader`]).
+/// The files by which firmware in the guest learns of ACPI and SMBIOS: names of `fw_cfg` and bytes. To be
+/// made when the guest first selects one of them (see [`loader`]).
 pub fn files(board: &Board, system: &smbios::System) -> Vec<(&'static str, Vec<u8>)> {
     [loader::files(board), smbios::files(system)].concat()
 }

@@ -1,14 +1,15 @@
 //! The tables as firmware that runs in the guest wants them.
 //!
-//! SeaBIOS and OVMF place the tables of ACPI themselves, in memory that they hand to the operating system as such. The
-//! machine gives them two files of bytes in which an address is an offset into a file, and a third that is a program of
-//! 128-byte commands: reserve memory for a file, add a file's address to a number in a file, make a checksum. The commands
-//! are run in order (OVMF makes two passes, and so wants all reservations first). The bytes with a checksum are 0 here:
-//! SeaBIOS subtracts the sum of the range from what is there, OVMF stores it.
+//! SeaBIOS and OVMF place the tables of ACPI themselves, in memory that they hand to the operating system as
+//! such. The machine gives them two files of bytes in which an address is an offset into a file, and a third
+//! that is a program of 128-byte commands: reserve memory for a file, add a file's address to a number in a
+//! file, make a checksum. The commands are run in order (OVMF makes two passes, and so wants all reservations
+//! first). The bytes with a checksum are 0 here: SeaBIOS subtracts the sum of the range from what is there,
+//! OVMF stores it.
 //!
-//! The FADT's ports are wherever firmware put the power-management block, and SeaBIOS and OVMF differ: make the files when
-//! the guest first selects one of them, not when the machine is built. Their lengths depend on neither ports nor
-//! addresses. (QEMU, `hw/acpi/bios-linker-loader.c`, as a description of the format.)
+//! The FADT's ports are wherever firmware put the power-management block, and SeaBIOS and OVMF differ: make
+//! the files when the guest first selects one of them, not when the machine is built. Their lengths depend on
+//! neither ports nor addresses. (QEMU, `hw/acpi/bios-linker-loader.c`, as a description of the format.)
 
 use crate::acpi::{CHECKSUM, Image, RSDP_ADDRESSES, RSDP_CHECKSUMS};
 use crate::board::Board;

@@ -1,7 +1,7 @@
 //! SMBIOS: the description of the computer that management software reads (DMTF DSP0134, version 2.8).
 //!
-//! It is a list of structures behind an entry point that systems search for in F0000h–FFFFFh. A structure is a header
-//! (type, length, handle), fields of fixed places, and its strings, which fields refer to by number:
+//! It is a list of structures behind an entry point that systems search for in F0000h–FFFFFh. A structure is
+//! a header (type, length, handle), fields of fixed places, and its strings, which fields refer to by number:
 //!
 //! ```text
 //! _SM_ ─► 0 BIOS   1 system   2 board   3 chassis   4 processor
@@ -10,7 +10,8 @@
 //! ```
 //!
 //! No operating system needs it to start; Windows shows it, and what identifies a machine (its UUID) is here.
-//! [`files`] gives it to SeaBIOS and OVMF, which place it themselves, and [`build`] to a guest without firmware.
+//! [`files`] gives it to SeaBIOS and OVMF, which place it themselves, and [`build`] to a guest without
+//! firmware.
 
 /// Structure types, field values and lengths (DSP0134 chapters 5 and 7).
 mod spec {
@@ -94,15 +95,15 @@ pub struct System {
     pub high_ram: u64,
 }
 
-/// The two files with which firmware installs the structures: names of `fw_cfg` and bytes. The entry point has no address
-/// yet; firmware fills it in and makes the checksums.
+/// The two files with which firmware installs the structures: names of `fw_cfg` and bytes. The entry point
+/// has no address yet; firmware fills it in and makes the checksums.
 pub fn files(system: &System) -> Vec<(&'static str, Vec<u8>)> {
     let table = Table::new(system);
     vec![(spec::ANCHOR, table.entry_point(0)), (spec::TABLES, table.bytes)]
 }
 
-/// The structures for a guest without firmware: (guest physical address, bytes) of the entry point at `entry_at`, a multiple
-/// of 16 in F0000h–FFFFFh, and of the structures behind it.
+/// The structures for a guest without firmware: (guest physical address, bytes) of the entry point at
+/// `entry_at`, a multiple of 16 in F0000h–FFFFFh, and of the structures behind it.
 pub fn build(system: &System, entry_at: u32) -> [(u64, Vec<u8>); 2] {
     let table = Table::new(system);
     let table_at = entry_at + spec::ENTRY_LEN.next_multiple_of(16) as u32;

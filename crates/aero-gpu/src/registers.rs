@@ -344,7 +344,7 @@ impl Registers {
         let clocking = self.seq[SEQ_CLOCKING];
         let dots = if clocking & CLOCKING_8_DOTS != 0 { 8 } else { 9 };
         let halved = u64::from(clocking & CLOCKING_HALF != 0);
-        let hz = DOT_HZ[usize::from(self.misc >> 2 & 1)] / dots >> halved;
+        let hz = DOT_HZ[usize::from(self.misc >> 2 & 1)] / (dots << halved);
         let frame = self.characters() * self.lines();
         if MONITOR_HZ.contains(&(hz / frame)) { hz } else { FRAME_HZ * frame }
     }

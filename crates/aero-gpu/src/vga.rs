@@ -366,7 +366,7 @@ fn make_blank_text(memory: &mut GuestMemory) {
 
 /// Fills the first `bytes` of video memory with zeros.
 fn clear_memory(memory: &mut GuestMemory, bytes: u32) {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     for at in (0..bytes).step_by(ZEROS.len()) {
         memory.write_video(at, &ZEROS[..ZEROS.len().min((bytes - at) as usize)]);
     }

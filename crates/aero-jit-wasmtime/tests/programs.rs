@@ -102,7 +102,7 @@ impl Program {
 
     fn instruction(&mut self, r: &mut Random) {
         let (memory, reg) = (r.below(3) == 0, r.of(&FREE));
-        match r.below(26) {
+        match r.below(27) {
             0..=5 => {
                 // The eight of the first row, in four forms.
                 self.prefix(r);
@@ -216,6 +216,11 @@ impl Program {
                 self.prefix(r);
                 self.code.push(0x87);
                 self.modrm(r, reg, memory);
+            }
+            25 => {
+                // Bytes, with those above the lowest: XADD, CMPXCHG.
+                const BYTES: [u8; 6] = [0, 2, 3, 4, 6, 7];
+                self.code.extend([0x0f, r.of(&[0xb0, 0xc0]), 0xc0 | r.of(&BYTES) << 3 | r.of(&BYTES)]);
             }
             _ => {
                 // A division that seldom faults.

@@ -130,13 +130,13 @@ fn instruction(r: &mut Random, depth: &mut u64) -> Vec<u8> {
 const DEPTH: u64 = 3;
 
 /// `mov ecx, n; top: .. ; dec ecx; jnz top; hlt`, with a branch over some of it.
-fn program(r: &mut Random) -> Vec<u8> {
+fn program(r: &mut Random, other: impl Fn(&mut Random) -> Option<Vec<u8>>) -> Vec<u8> {
     let mut code = vec![0xb9, 3 + r.below(20) as u8, 0, 0, 0];
     let top = code.len();
     let mut depth = DEPTH;
     for _ in 0..1 + r.below(24) {
         let before = depth;
-        let next = instruction(r, &mut depth);
+        let next = other(r).unwrap_or_else(|| instruction(r, &mut depth));
         if r.below(6) == 0 && before == depth {
             code.extend([0x70 | r.below(16) as u8, next.len() as u8]);
         }
@@ -155,15 +155,170 @@ fn program(r: &mut Random) -> Vec<u8> {
 /// Loops of x87.
 struct X87;
 
+/// Loops of x87 at 53 bits of precision, on doubles.
+struct Doubles;
+
+impl Random {
+    /// A double, mostly of a usual size, else near the ends of what doubles can be.
+    fn double(&mut self) -> f64 {
+        let fraction = match self.below(6) {
+            0 => 0,
+            1 => (1 << 52) - 1 - self.below(4),
+            2 => self.below(8),
+            3 => 1 << self.below(52),
+            _ => self.next() >> 12,
+        };
+        let exp = match self.below(16) {
+            0 => 1 + self.below(60),
+            1 => 2046 - self.below(4),
+            2 => [1, 2, 511, 512, 513, 1534, 1535, 1536][self.below(8) as usize],
+            3 => 1023 - 128 + self.below(5),
+            4..8 => 1023,
+            _ => 1023 - 60 + self.below(120),
+        };
+        let bits = self.below(2) << 63 | exp << 52 | fraction;
+        if self.below(16) == 0 { f64::from_bits(bits & 1 << 63) } else { f64::from_bits(bits) }
+    }
+
+    /// FLDCW of one of the first words.
+    fn control(&mut self, of: u64) -> Vec<u8> {
+        vec![0xd9, 0xae, (CONTROLS + 2 * self.below(of)) as u8, 0, 0, 0]
+    }
+
+    /// What compilers make of a conversion to an integer, more or less.
+    fn conversion(&mut self) -> Vec<u8> {
+        let mut code = self.control(8);
+        for _ in 0..1 + self.below(2) {
+            let place = (self.below(STORED / 2) * 2) as u8;
+            match self.below(4) {
+                0 => code.extend([0xd9, 0xc9]),
+                _ => code.extend([[0xdb, 0xdf, 0xdb][self.below(3) as usize], 0x56, place]),
+            }
+        }
+        let back =
+            if self.below(8) == 0 { self.control(8) } else { vec![0xd9, 0xae, CONTROLS as u8 + 2, 0, 0, 0] };
+        code.extend(back);
+        code
+    }
+
+    /// What programs that compilers do not make have among other things.
+    fn rare(&mut self) -> Vec<u8> {
+        let registers = self.below(8) as u8;
+        match self.below(64) {
+            0 => vec![0xdb, 0xe2],
+            1 => self.control(8),
+            58..61 => self.conversion(),
+            2 => vec![0xd9, 0xfc],
+            3 => vec![0xd9, 0xf7],
+            4 => vec![0x0f, 0xae, 0x86, 0, 2, 0, 0],
+            5 => vec![0xd9, 0xfe],
+            6..9 => vec![0xd9, 0x76, 0x1c],
+            9..12 => vec![0xdd, 0x7e, 0x10],
+            12..16 => vec![0x9b],
+            16..20 => vec![0xd9, 0x7e, 0x12],
+            20..26 => vec![0x0f, 0xa4, 0xd0, 3],
+            26..32 => vec![0xd9, 0xe5],
+            32..36 => vec![0xd9, 0xe4],
+            36..48 => vec![0xda + self.below(2) as u8, 0xc0 | registers & 3 | (self.below(4) as u8) << 3],
+            48..58 => vec![0xd9, 0xfa],
+            _ => vec![0xdf, 0xe0],
+        }
+    }
+}
+
+impl Kind for Doubles {
+    fn program(r: &mut Random, _: bool) -> Vec<u8> {
+        program(r, |r| if r.below(4) == 0 { Some(r.rare()) } else { None })
+    }
+
+    fn data(r: &mut Random) -> Vec<u8> {
+        let words = (0..CONTROLS / 8).flat_map(|_| {
+            let word = match r.below(12) {
+                0 => r.word(),
+                1 => r.next() & 0xffff,
+                2 => r.double() as i64 as u64,
+                3..5 => {
+                    u64::from((r.double() as f32).to_bits()) << 32 | u64::from((r.double() as f32).to_bits())
+                }
+                _ => r.double().to_bits(),
+            };
+            word.to_le_bytes()
+        });
+        words.chain(CONTROL_WORDS.into_iter().flat_map(u16::to_le_bytes)).collect()
+    }
+
+    fn start(st: &mut CpuState, r: &mut Random, long: bool) {
+        X87::start(st, r, long);
+        for n in 0..8 {
+            if r.below(64) != 0 {
+                let at = if n < DEPTH as u8 || r.below(2) == 0 { r.double() } else { 0.0 };
+                let wide = aero_cpu::fpu::Operand::from_f64(at.to_bits()).value;
+                st.fpu.st[usize::from((st.fpu.top + n) & 7)] = wide;
+            }
+        }
+        if r.below(8) != 0 {
+            st.fpu.control = 0x27f & !(r.below(64) as u16) | 0x60;
+            st.fpu.status |= 0x20;
+        }
+    }
+
+    fn seen(st: &CpuState) -> Vec<u64> {
+        X87::seen(st)
+    }
+}
+
+/// Operations whose results are where normal doubles end.
+struct Edges;
+
+/// Operands that make such results with each other.
+const EDGES: [u64; 6] = [
+    0x0010_0000_0000_0000,
+    0x0010_0000_0000_0001,
+    0x3fef_ffff_ffff_ffff,
+    0x3ff0_0000_0000_0001,
+    0x4000_0000_0000_0000,
+    0x7fef_ffff_ffff_ffff,
+];
+
+impl Kind for Edges {
+    fn program(r: &mut Random, _: bool) -> Vec<u8> {
+        let mut code = vec![0xb9, 4, 0, 0, 0];
+        for _ in 0..1 + r.below(3) {
+            let arith = [0, 1, 1, 4, 6, 6, 7][r.below(7) as usize];
+            let [from, with] = [0; 2].map(|_| (r.below(16) * 8) as u8);
+            code.extend([0xdd, 0x46, from, 0xdc, 0x46 | arith << 3, with, 0xdf, 0xe0]);
+            // The result with its 80 bits, and a double in its register again.
+            code.extend([0xdb, 0xbe, 0x80, 1, 0, 0, 0xd9, 0xe8, 0xdd, 0xd8]);
+        }
+        let back = 5 - (code.len() as i64 + 4);
+        code.extend([0xff, 0xc9, 0x75, back as u8, 0xf4]);
+        code
+    }
+
+    fn data(r: &mut Random) -> Vec<u8> {
+        (0..16).flat_map(|_| (EDGES[r.below(6) as usize] | r.below(2) << 63).to_le_bytes()).collect()
+    }
+
+    fn start(st: &mut CpuState, _: &mut Random, _: bool) {
+        (st.fpu.control, st.fpu.status) = (0x27f, 0x20);
+    }
+
+    fn seen(st: &CpuState) -> Vec<u64> {
+        X87::seen(st)
+    }
+}
+
+/// What FLDCW finds.
+const CONTROL_WORDS: [u16; 8] = [0x37f, 0x27f, 0xf7f, 0x35f, 0xe7f, 0xe7f, 0x67f, 0xa7f];
+
 impl Kind for X87 {
     fn program(r: &mut Random, _: bool) -> Vec<u8> {
-        program(r)
+        program(r, |_| None)
     }
 
     fn data(r: &mut Random) -> Vec<u8> {
         let words = (0..CONTROLS / 8).flat_map(|_| r.word().to_le_bytes()).collect::<Vec<u8>>();
-        let controls = [0x37fu16, 0x27f, 0xf7f, 0x35f].into_iter().flat_map(u16::to_le_bytes);
-        words.into_iter().chain(controls).collect()
+        words.into_iter().chain(CONTROL_WORDS.into_iter().flat_map(u16::to_le_bytes)).collect()
     }
 
     fn start(st: &mut CpuState, r: &mut Random, _: bool) {
@@ -184,8 +339,9 @@ impl Kind for X87 {
     }
 }
 
-fn alike(long: bool) {
-    let (count, tally) = campaign::<X87>(long, 200);
+fn alike<K: Kind>(long: bool, usual: u64) {
+    let (count, tally) = campaign::<K>(long, usual);
+    println!("{count} programs: {tally:?}");
     // Most instructions run compiled: operands are special now and then, and control words now and then not to nearest.
     let compiled = tally.installed > count / 2 && tally.instructions > 20 * count;
     assert!(compiled && tally.redone < tally.instructions / 2, "{tally:?}");
@@ -193,10 +349,25 @@ fn alike(long: bool) {
 
 #[test]
 fn loops_of_64_bits_run_alike() {
-    alike(true);
+    alike::<X87>(true, 200);
 }
 
 #[test]
 fn loops_of_32_bits_run_alike() {
-    alike(false);
+    alike::<X87>(false, 200);
+}
+
+#[test]
+fn loops_on_doubles_of_64_bits_run_alike() {
+    alike::<Doubles>(true, 300);
+}
+
+#[test]
+fn loops_on_doubles_of_32_bits_run_alike() {
+    alike::<Doubles>(false, 300);
+}
+
+#[test]
+fn results_at_the_ends_of_doubles_are_alike() {
+    campaign::<Edges>(true, 400);
 }

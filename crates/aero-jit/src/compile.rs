@@ -23,18 +23,25 @@ pub fn compile(job: &Job) -> Module {
 fn region(source: &Source, env: &Env) -> Option<((Region, Key), Compiled)> {
     let (mut region, blocks) = translate::region(source, env)?;
     debug_verify(&region, "translate");
-    structure::make_reducible(&mut region);
-    debug_verify(&region, "make_reducible");
-    flags::run(&mut region);
-    debug_verify(&region, "flags");
-    simplify::run(&mut region);
-    debug_verify(&region, "simplify");
-    dead::run(&mut region);
-    debug_verify(&region, "dead");
+    passes(&mut region);
+    if let Some(second) = &mut region.second {
+        passes(second);
+    }
     let compiled = Compiled {
         ranges: region::ranges(&blocks),
         interpreted: region.interpreted.clone(),
         instructions: blocks.iter().map(|b| b.insns.len() as u32).sum(),
     };
     Some(((region, source.key), compiled))
+}
+
+fn passes(region: &mut Region) {
+    structure::make_reducible(region);
+    debug_verify(region, "make_reducible");
+    flags::run(region);
+    debug_verify(region, "flags");
+    simplify::run(region);
+    debug_verify(region, "simplify");
+    dead::run(region);
+    debug_verify(region, "dead");
 }

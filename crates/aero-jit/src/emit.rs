@@ -61,7 +61,10 @@ pub fn module(env: &Env, regions: &[Option<(Region, Key)>]) -> Emitted {
     };
     let mut good = Vec::with_capacity(regions.len());
     for (n, region) in regions.iter().enumerate() {
-        let made = region.as_ref().and_then(|(region, key)| Body::emit(&mut module, region, key, n as u32));
+        let made = region.as_ref().and_then(|(region, key)| {
+            module.second(region, key, n as u32);
+            Body::emit(&mut module, region, key, n as u32)
+        });
         good.push(made.is_some());
         module.function(&made.unwrap_or_else(redo));
     }
@@ -176,6 +179,8 @@ enum Common {
     Access(Shared),
     /// An operation of the x87.
     X87(X87),
+    /// The second form of a region.
+    Second(u32),
 }
 
 impl Common {
@@ -184,6 +189,7 @@ impl Common {
         match self {
             Self::Access(access) => Shared::signature(access.kind),
             Self::X87(_) => x87::SIGNATURE,
+            Self::Second(_) => (&[ValType::I32; 2], ValType::I32),
         }
     }
 
@@ -191,6 +197,7 @@ impl Common {
         match self {
             Self::Access(access) => access.body(Helper::of(access.kind).index()),
             Self::X87(op) => x87::function(op, env),
+            Self::Second(_) => None,
         }
     }
 }
@@ -207,16 +214,25 @@ struct Module {
 impl Module {
     /// A function that regions share.
     fn shared(&mut self, wanted: Common) -> Option<u32> {
-        let known = self.shared.iter().position(|(shared, _)| *shared == wanted);
-        let n = match known {
-            Some(n) => n,
-            None => {
-                let body = wanted.body(&self.env)?;
-                self.shared.push((wanted, body));
-                self.shared.len() - 1
-            }
-        };
+        if self.known(wanted).is_none() {
+            let body = wanted.body(&self.env)?;
+            self.shared.push((wanted, body));
+        }
+        self.known(wanted)
+    }
+
+    /// The number of a function that is there.
+    fn known(&self, wanted: Common) -> Option<u32> {
+        let n = self.shared.iter().position(|(shared, _)| *shared == wanted)?;
         Some(HELPERS.len() as u32 + self.regions + n as u32)
+    }
+
+    /// Makes the second form of a region, if there is one and it can be made.
+    fn second(&mut self, region: &Region, key: &Key, n: u32) {
+        let second = region.second.as_ref();
+        if let Some(made) = second.and_then(|second| Body::emit(self, second, key, n)) {
+            self.shared.push((Common::Second(n), made));
+        }
     }
 
     fn function(&mut self, (body, hints): &Made) {

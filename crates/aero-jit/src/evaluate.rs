@@ -167,6 +167,7 @@ impl<W: World> Run<'_, W> {
             Inst::X87 { .. } => return Err(self.redo()),
             Inst::GuardEither(a, b) if self.bits(a) == 0 && self.bits(b) == 0 => return Err(self.redo()),
             Inst::Nop | Inst::Guard(_) | Inst::GuardEither(..) => {}
+            Inst::EnterX87 { .. } | Inst::HaveX87 { .. } => {}
             Inst::Flags { .. }
             | Inst::FlagsIf { .. }
             | Inst::Carry(_)
@@ -327,6 +328,8 @@ impl Guest {
             Var::CarryKind => self.lazy.carry_kind.0.into(),
             Var::CarryA => word(self.lazy.carry_a),
             Var::CarryB => word(self.lazy.carry_b),
+            // There is no x87 here, nor does anybody enter it.
+            _ => 0,
         }
     }
 
@@ -341,6 +344,7 @@ impl Guest {
             Var::CarryKind => self.lazy.carry_kind = FlagKind(bits as u32),
             Var::CarryA => self.lazy.carry_a = bits as u64,
             Var::CarryB => self.lazy.carry_b = bits as u64,
+            _ => {}
         }
     }
 

@@ -58,6 +58,24 @@ pub enum Var {
     CarryA,
     /// Its second operand.
     CarryB,
+    /// An x87 register as a double, between [`Inst::HaveX87`] and leaving: R(TOP + n), with TOP as it was there.
+    Fp(u8),
+    /// What else describes the x87: a field of [`aero_cpu::jit::x87::LazyX87`], from there on.
+    FpStack,
+    /// TOP as it was at [`Inst::HaveX87`].
+    FpBase,
+    /// First operand of the last operation.
+    FpA,
+    /// Second.
+    FpB,
+    /// Opcode of the last instruction and kind of the last operation; 0 at the region's entry.
+    FpCode,
+    /// Linear address of the last instruction: bytes from the head.
+    FpIp,
+    /// Address of the last operand in memory.
+    FpDp,
+    /// Its segment.
+    FpDs,
 }
 
 /// Operations of one operand. Names are WebAssembly's, without the type where it is the operand's.
@@ -259,6 +277,26 @@ pub enum Inst {
         /// Its operand: an I64.
         value: Value,
     },
+    /// Goes on in [`Region::second`] if the x87 rounds to nearest and to 53 bits, has recorded an inexact result and has no
+    /// exception to report, the registers in `full` are not empty and those in `empty` are, and all of `used` are doubles,
+    /// normal or zero. Bit *n* is R(TOP + n).
+    EnterX87 {
+        /// Not empty.
+        full: u8,
+        /// Empty.
+        empty: u8,
+        /// Those that are to become variables.
+        used: u8,
+    },
+    /// The registers that [`Inst::EnterX87`] has just asked for become variables.
+    HaveX87 {
+        /// Not empty.
+        full: u8,
+        /// Empty.
+        empty: u8,
+        /// Those that become variables.
+        used: u8,
+    },
     /// All arithmetic flags follow from `kind` of these operands. [`FlagKind::INC`] and [`FlagKind::DEC`] keep CF.
     Flags {
         /// Of which operation.
@@ -343,6 +381,9 @@ pub struct Region {
     pub blocks: Vec<Block>,
     /// The guest instructions that [`Inst::Exec`] numbers: bytes from the head.
     pub interpreted: Vec<i32>,
+    /// The same code with the x87 in variables, where [`Inst::EnterX87`] goes on. A function of its own, so that neither
+    /// makes the other slow.
+    pub second: Option<Box<Region>>,
 }
 
 impl Type {
@@ -368,8 +409,10 @@ impl Var {
     pub fn type_in(self, word: Type) -> Type {
         match self {
             Self::FlagKind | Self::CarryKind => Type::I32,
+            Self::FpStack | Self::FpBase | Self::FpCode | Self::FpIp | Self::FpDs => Type::I32,
+            Self::Fp(_) | Self::FpA | Self::FpB => Type::F64,
             Self::Xmm(_) => Type::V128,
-            Self::Gpr(_) | Self::FlagA | Self::FlagB | Self::CarryA | Self::CarryB => word,
+            Self::Gpr(_) | Self::FlagA | Self::FlagB | Self::CarryA | Self::CarryB | Self::FpDp => word,
         }
     }
 }
@@ -419,6 +462,8 @@ impl Inst {
             | Self::State { .. }
             | Self::Exec { .. }
             | Self::Settle
+            | Self::EnterX87 { .. }
+            | Self::HaveX87 { .. }
             | Self::Condition(_) => {}
         }
     }
@@ -457,6 +502,7 @@ impl Inst {
                 | Self::GuardEither(..)
                 | Self::Exec { .. }
                 | Self::X87 { .. }
+                | Self::EnterX87 { .. }
         )
     }
 }

@@ -6,7 +6,7 @@ pub mod simplify;
 use crate::ir::{Inst, Var};
 
 /// How many variables there are.
-const VARS: usize = 38;
+const VARS: usize = 54;
 
 /// The variables that describe the flags, a bit each by [`number`].
 const FLAG_VARS: u64 = 0x3f << 32;
@@ -22,6 +22,15 @@ fn number(var: Var) -> usize {
         Var::CarryKind => 35,
         Var::CarryA => 36,
         Var::CarryB => 37,
+        Var::Fp(n) => 38 + usize::from(n & 7),
+        Var::FpStack => 46,
+        Var::FpBase => 47,
+        Var::FpA => 48,
+        Var::FpB => 49,
+        Var::FpCode => 50,
+        Var::FpIp => 51,
+        Var::FpDp => 52,
+        Var::FpDs => 53,
     }
 }
 

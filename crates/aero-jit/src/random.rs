@@ -69,7 +69,8 @@ impl Random {
         let word = self.pick(&[Type::I32, Type::I64]);
         let count = 1 + self.below(4);
         let blocks = (0..count).map(|n| self.block(word, n, count)).collect();
-        Region { word, blocks, interpreted: (0..INTERPRETED as i32).map(|n| n * 7 - 5).collect() }
+        let interpreted = (0..INTERPRETED as i32).map(|n| n * 7 - 5).collect();
+        Region { word, blocks, interpreted, second: None }
     }
 
     fn block(&mut self, word: Type, number: u64, count: u64) -> Block {

@@ -20,11 +20,15 @@ use crate::ir::{Binary, Block, BlockId, End, Inst, Region, Touched, Type, Unary,
 use crate::job::{Env, Source};
 use crate::region::{Next, Straight, select};
 use aero_cpu::jit::FlagKind;
+use aero_cpu::jit::x87::Last;
 use aero_cpu::state::{CpuState, Segment, seg};
 use aero_x86::{Insn, Operand, slot};
 use core::mem::offset_of;
 use rustc_hash::FxHashMap;
 use sse::flow::{self, Plan, Summary};
+use sse::needs::Needs;
+use x87::double::Now;
+use x87::plan::Asked;
 
 /// The region of a source and its straight runs; `None` if its head cannot be compiled.
 pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
@@ -46,20 +50,28 @@ pub fn region(source: &Source, env: &Env) -> Option<(Region, Vec<Straight>)> {
         numbers_known: [0; 16],
         recorded: None,
         summary: Summary::default(),
-        ahead: 0,
+        outside: FxHashMap::default(),
+        total: 0,
+        double: None,
+        asked: Asked::default(),
+        cut: false,
     };
-    let mut pass = t.pass(&blocks, None);
-    if let Some(plan) = flow::plan(&pass.blocks, &pass.summaries) {
-        pass = t.pass(&blocks, Some(&plan));
-    }
-    // Blocks that leave were numbered after all others.
-    pass.blocks.append(&mut t.extra);
-    sse::needs::drop_repeated(&mut pass.blocks, &pass.checks);
-    let word = if t.long { Type::I64 } else { Type::I32 };
-    Some((Region { word, blocks: pass.blocks, interpreted: t.interpreted }, blocks))
+    let plan = x87::plan::of(&blocks);
+    let pass = match &plan {
+        Some(plan) => t.pass_asking(&blocks, plan),
+        None => t.pass_planned(&blocks),
+    };
+    let mut region = t.finish(pass);
+    region.second = plan.map(|plan| {
+        let pass = t.pass_in_variables(&blocks, &plan);
+        Box::new(t.finish(pass))
+    });
+    region.interpreted.clone_from(&t.interpreted);
+    Some((region, blocks))
 }
 
 /// All blocks, translated once.
+#[derive(Default)]
 struct Pass {
     blocks: Vec<Block>,
     /// Of each block.
@@ -100,20 +112,33 @@ struct Translator<'a> {
     recorded: Option<Value>,
     /// What the block does to [`Self::numbers_known`].
     summary: Summary,
-    /// Blocks before that of the head: 1 or none.
-    ahead: u32,
+    /// The number of blocks but for those in `extra`.
+    total: u32,
+    /// The numbers of those in `extra`, by where they go.
+    outside: FxHashMap<i32, BlockId>,
+    /// The x87 is in variables.
+    double: Option<Now>,
+    /// What was asked of its registers then.
+    asked: Asked,
+    /// The instruction that was interpreted may have changed the x87 that was in variables.
+    cut: bool,
 }
 
 impl Translator<'_> {
-    /// Translates all blocks, with what is known of numbers between them.
+    /// Translates all blocks, with what is known of numbers between them if that is of use.
+    fn pass_planned(&mut self, straights: &[Straight]) -> Pass {
+        let pass = self.pass(straights, None);
+        match flow::plan(&pass.blocks, &pass.summaries) {
+            Some(plan) => self.pass(straights, Some(&plan)),
+            None => pass,
+        }
+    }
+
     fn pass(&mut self, straights: &[Straight], plan: Option<&Plan>) -> Pass {
         let ahead = plan.and_then(|p| p.ahead.as_ref());
-        self.ahead = ahead.is_some().into();
-        let numbered = straights.iter().zip(self.ahead..);
-        self.numbers = numbered.map(|(b, n)| (b.offset, BlockId(n))).collect();
-        self.interpreted.clear();
-        self.extra.clear();
-        let mut pass = Pass { blocks: Vec::new(), checks: Vec::new(), summaries: Vec::new() };
+        self.start(straights.len() as u32 + u32::from(ahead.is_some()));
+        self.number(straights.iter(), ahead.is_some().into());
+        let mut pass = Pass::default();
         if let Some(asks) = ahead {
             let (block, checks) = self.ahead(asks);
             pass.blocks.push(block);
@@ -127,18 +152,91 @@ impl Translator<'_> {
         pass
     }
 
+    /// Translates the blocks for the x87 in memory, behind a block that asks whether it can be in variables.
+    fn pass_asking(&mut self, straights: &[Straight], plan: &x87::plan::Plan) -> Pass {
+        self.start(1 + straights.len() as u32);
+        self.number(straights.iter(), 1);
+        // Going back to the head is asking anew.
+        self.numbers.insert(0, BlockId(0));
+        let x87::plan::Plan { asked: Asked { full, empty }, used, .. } = *plan;
+        let mut pass = Pass::default();
+        self.begin([0; 16]);
+        self.at = 0;
+        self.emit(Inst::At { offset: 0, done: 0 });
+        self.needs(Needs::X87);
+        self.emit(Inst::EnterX87 { full, empty, used });
+        let insts = core::mem::take(&mut self.insts);
+        pass.blocks.push(Block { offset: 0, insts, end: End::Jump(BlockId(1)), retires: 0 });
+        pass.checks.push(core::mem::take(&mut self.checks));
+        for straight in straights {
+            pass.blocks.push(self.block(straight, [0; 16]));
+            pass.checks.push(core::mem::take(&mut self.checks));
+        }
+        pass
+    }
+
+    /// Translates the blocks that the plan reaches for the x87 in variables.
+    fn pass_in_variables(&mut self, straights: &[Straight], plan: &x87::plan::Plan) -> Pass {
+        let starts = straights.iter().zip(&plan.starts);
+        let reached: Vec<_> = starts.filter_map(|(b, start)| Some((b, (*start)?))).collect();
+        let interpreted = core::mem::take(&mut self.interpreted);
+        self.start(1 + reached.len() as u32);
+        self.interpreted = interpreted;
+        self.number(reached.iter().map(|(b, _)| *b), 1);
+        let x87::plan::Plan { asked: Asked { full, empty }, used, .. } = *plan;
+        let insts = vec![Inst::At { offset: 0, done: 0 }, Inst::HaveX87 { full, empty, used }];
+        let mut pass = Pass::default();
+        pass.blocks.push(Block { offset: 0, insts, end: End::Jump(BlockId(1)), retires: 0 });
+        pass.checks.push(Vec::new());
+        self.asked = plan.asked;
+        for (straight, stack) in reached {
+            self.double = Some(Now::new(stack));
+            pass.blocks.push(self.block(straight, [0; 16]));
+            pass.checks.push(core::mem::take(&mut self.checks));
+        }
+        pass
+    }
+
+    /// The region of a pass.
+    fn finish(&mut self, mut pass: Pass) -> Region {
+        // Blocks that leave were numbered after all others.
+        pass.blocks.append(&mut self.extra);
+        sse::needs::drop_repeated(&mut pass.blocks, &pass.checks);
+        let word = if self.long { Type::I64 } else { Type::I32 };
+        Region { word, blocks: pass.blocks, interpreted: self.interpreted.clone(), second: None }
+    }
+
+    /// Begins anew with so many blocks.
+    fn start(&mut self, total: u32) {
+        self.total = total;
+        self.interpreted.clear();
+        self.extra.clear();
+        self.outside.clear();
+    }
+
+    fn number<'b>(&mut self, straights: impl Iterator<Item = &'b Straight>, first: u32) {
+        self.numbers = straights.zip(first..).map(|(b, n)| (b.offset, BlockId(n))).collect();
+    }
+
     fn begin(&mut self, known: flow::Known) {
         self.insts = Vec::new();
         self.done = 0;
         (self.proven, self.numbers_known, self.recorded) = (0, known, None);
         self.summary = Summary::default();
+        self.cut = false;
+        if self.double.is_some() {
+            self.proven = Needs::X87 as u8;
+        }
     }
 
     fn block(&mut self, straight: &Straight, known: flow::Known) -> Block {
         self.begin(known);
         let mut end = None;
-        for (at, insn) in &straight.insns {
+        for (n, (at, insn)) in straight.insns.iter().enumerate() {
             self.at = *at;
+            if let Some(now) = &mut self.double {
+                now.may_round = x87::plan::is_replaced(&straight.insns[n + 1..]);
+            }
             let before = self.insts.len();
             self.emit(Inst::At { offset: *at, done: self.done });
             let last = straight.next == Next::Branch && straight.insns.last().is_some_and(|(l, _)| l == at);
@@ -152,6 +250,11 @@ impl Translator<'_> {
                 self.instruction(insn);
             }
             self.done += 1;
+            if self.cut {
+                let next = *at + i32::from(insn.len);
+                end = Some(End::Leave(self.emit(Inst::Rip(next))));
+                break;
+            }
         }
         let end = end.unwrap_or_else(|| self.follow(straight.next));
         Block { offset: straight.offset, insts: core::mem::take(&mut self.insts), end, retires: self.done }
@@ -179,8 +282,16 @@ impl Translator<'_> {
         if let Some(block) = self.numbers.get(&at) {
             return *block;
         }
-        let block = BlockId(self.ahead + self.numbers.len() as u32);
-        self.numbers.insert(at, block);
+        self.block_outside(at)
+    }
+
+    /// A block that leaves for `at`.
+    fn block_outside(&mut self, at: i32) -> BlockId {
+        if let Some(block) = self.outside.get(&at) {
+            return *block;
+        }
+        let block = BlockId(self.total + self.extra.len() as u32);
+        self.outside.insert(at, block);
         self.extra.push(Block {
             offset: at,
             insts: vec![Inst::Rip(at)],
@@ -194,12 +305,12 @@ impl Translator<'_> {
     fn instruction(&mut self, insn: &Insn) {
         let before = self.insts.len();
         let (proven, checks, numbers) = (self.proven, self.checks.len(), self.numbers_known);
-        let (recorded, summary) = (self.recorded, self.summary);
+        let (recorded, summary, double) = (self.recorded, self.summary, self.double);
         if self.known(insn).is_none() {
             self.insts.truncate(before);
             self.checks.truncate(checks);
             (self.proven, self.numbers_known, self.recorded) = (proven, numbers, recorded);
-            self.summary = summary;
+            (self.summary, self.double) = (summary, double);
             self.interpret(insn);
         }
     }
@@ -207,6 +318,9 @@ impl Translator<'_> {
     fn known(&mut self, insn: &Insn) -> Option<()> {
         if insn.operands[..insn.count.into()].contains(&Operand::Implied) {
             return None;
+        }
+        if self.double.is_some() && insn.x87_opcode != 0 {
+            return self.x87_in_variables(insn);
         }
         self.alu(insn)
             .or_else(|| self.data(insn))
@@ -233,6 +347,12 @@ impl Translator<'_> {
         (self.proven, self.recorded) = (0, None);
         (0..16).filter(|n| writes.xmms >> n & 1 != 0).for_each(|n| self.numbers_known[n] = 0);
         self.summary.written |= writes.xmms;
+        if let Some(now) = &mut self.double {
+            now.last = Some(Last::Status);
+            self.proven = Needs::X87 as u8;
+            self.cut = !x87::plan::keeps_x87(insn) || insn.x87_opcode != 0 && !x87::plan::only_reads(insn);
+            self.forget_x87(self.cut);
+        }
     }
 }
 
@@ -382,6 +502,10 @@ impl Translator<'_> {
     /// The linear address of an offset. Flat segments begin at 0; FS and GS have bases, and in 32-bit code limits, which
     /// must be those of a flat segment here.
     fn linear(&mut self, segment: u8, offset: Value) -> Option<Value> {
+        // A code segment cannot be written, and perhaps not be read.
+        if segment == seg::CS && !self.long {
+            return None;
+        }
         if segment < seg::FS {
             return Some(offset);
         }

@@ -29,6 +29,8 @@ pub fn result(word: Type, inst: &Inst, of: impl Fn(Value) -> Option<Type>) -> Op
         | Inst::Flags { .. }
         | Inst::FlagsIf { .. }
         | Inst::Settle
+        | Inst::EnterX87 { .. }
+        | Inst::HaveX87 { .. }
         | Inst::Carry(_)
         | Inst::CarryOverflow(_) => None,
     }

@@ -77,7 +77,8 @@ pub fn verify(region: &Region) -> Result<(), Invalid> {
     region.blocks.iter().enumerate().try_for_each(|(n, block)| {
         let mut check = Check::new(region);
         check.block(block).map_err(|(place, wrong)| invalid(n, place, wrong))
-    })
+    })?;
+    region.second.as_deref().map_or(Ok(()), verify)
 }
 
 /// Checks a region in builds for tests, where a broken rule is a broken pass.
@@ -186,7 +187,12 @@ impl<'a> Check<'a> {
     fn operands(&self, block: &Block, inst: &Inst) -> Checked {
         let word = self.region.word;
         match *inst {
-            Inst::Nop | Inst::At { .. } | Inst::ConstV(..) | Inst::Rip(_) => Ok(()),
+            Inst::Nop
+            | Inst::At { .. }
+            | Inst::ConstV(..)
+            | Inst::Rip(_)
+            | Inst::EnterX87 { .. }
+            | Inst::HaveX87 { .. } => Ok(()),
             Inst::Const(ty, bits) => constant(ty, bits),
             Inst::Get(var) => self.var(var),
             Inst::Set(var, v) => self.var(var).and_then(|()| self.is(v, var.type_in(word))),
@@ -304,6 +310,7 @@ impl<'a> Check<'a> {
     fn var(&self, var: Var) -> Checked {
         match var {
             Var::Gpr(n) | Var::Xmm(n) if n >= 16 => Err(Wrong::NoVar(var)),
+            Var::Fp(n) if n >= 8 => Err(Wrong::NoVar(var)),
             _ => Ok(()),
         }
     }

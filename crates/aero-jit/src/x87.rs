@@ -38,6 +38,9 @@ pub enum X87 {
     Compare(Source),
     /// Compares ST(0) with ST(*x*) and pops *y* times; gives 1, and 2 more if less, 4 more if equal.
     Order,
+    /// [`crate::ir::Inst::EnterX87`]: *x* has `full` in its low byte and `full | empty` above it, *y* is `used`. The
+    /// registers are in [`aero_cpu::jit::x87::LazyX87::values`] then.
+    Enter,
 }
 
 /// The basic operations; those with R have their operands exchanged.
@@ -81,6 +84,7 @@ impl X87 {
             X87::PutSingle,
             X87::PutInteger,
             X87::Order,
+            X87::Enter,
         ];
         let arith = ariths.into_iter().flat_map(move |a| sources.map(|s| X87::Arith(a, s)));
         let all = simple.into_iter().chain(arith).chain(sources.map(X87::Compare));

@@ -65,3 +65,12 @@ fn loop_with_a_call_is_one_region() {
     flags::run(&mut region);
     valid("flags", &bytes, &region);
 }
+
+#[test]
+fn operand_in_the_code_segment_is_left_to_the_interpreter() {
+    // add cs:[eax], ecx; ret: 32-bit code may not write there.
+    let (region, _) = translate::region(&source(&[0x2e, 0x01, 0x08, 0xc3], false), &env()).expect("a region");
+    assert_eq!(region.interpreted, [0]);
+    let (region, _) = translate::region(&source(&[0x2e, 0x01, 0x08, 0xc3], true), &env()).expect("a region");
+    assert!(region.interpreted.is_empty(), "64-bit code has no segments to look at");
+}

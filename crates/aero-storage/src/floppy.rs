@@ -1,19 +1,22 @@
 //! The 82077AA floppy controller with two drives.
 //!
-//! Everything is a *command*: bytes written to the FIFO port, then perhaps data, then bytes of result read from it. The main
-//! status register says which of these the chip expects. Data goes through the ISA bus's DMA controller (the chip is a
-//! [`DmaPeer`]) or, in non-DMA mode, through the same FIFO port with an interrupt for each byte.
+//! Everything is a *command*: bytes written to the FIFO port, then perhaps data, then bytes of result read
+//! from it. The main status register says which of these the chip expects. Data goes through the ISA bus's
+//! DMA controller (the chip is a [`DmaPeer`]) or, in non-DMA mode, through the same FIFO port with an
+//! interrupt for each byte.
 //!
 //! ```text
-//! command ─► execute ─┬─► data ⇄ drive ─► result ─► command      READ, WRITE, FORMAT …: interrupt at the result
+//! command ─► execute ─┬─► data ⇄ drive ─► result ─► command      READ, WRITE, FORMAT …: interrupt at the
+//! result
 //!                     ├─────────────────► result ─► command      SENSE …, DUMPREG: no interrupt
-//!                     └─────────────────► command                SEEK, RECALIBRATE: interrupt, told by SENSE INTERRUPT
+//! └─────────────────► command                SEEK, RECALIBRATE: interrupt, told by SENSE INTERRUPT
 //! ```
 //!
-//! A disk image is its sectors in the order cylinder, head, sector; its length tells the format ([`Format::of`]). Sectors of a
-//! track are fetched and stored as one request to the drive. Whoever reads the wrong data rate, cylinder, head or sector gets the
-//! error that the chip gives when it finds no such sector mark, since that is how systems find out what is in the drive. Heads
-//! move and sectors pass at once; a drive without a disk fails at once too, where a real one would never answer.
+//! A disk image is its sectors in the order cylinder, head, sector; its length tells the format
+//! ([`Format::of`]). Sectors of a track are fetched and stored as one request to the drive. Whoever reads the
+//! wrong data rate, cylinder, head or sector gets the error that the chip gives when it finds no such sector
+//! mark, since that is how systems find out what is in the drive. Heads move and sectors pass at once; a
+//! drive without a disk fails at once too, where a real one would never answer.
 //!
 //! The disk-change line rises with every change of the disk and falls with the first step while a disk is in.
 //!
@@ -528,7 +531,8 @@ impl Floppy {
         self.seek_ends(unit, 0);
     }
 
-    /// Moves the heads. A drive stops them behind the last cylinder that any disk has; a step tells the drive of a disk.
+    /// Moves the heads. A drive stops them behind the last cylinder that any disk has; a step tells the drive
+    /// of a disk.
     fn step_to(&mut self, unit: u8, cylinder: u8) {
         let Some(Some(drive)) = self.drives.get_mut(usize::from(unit)) else { return };
         let last = if drive.kind == DriveKind::D360 { 41 } else { 83 };
@@ -571,6 +575,11 @@ impl Floppy {
     fn readable(&self, unit: u8) -> Option<Disk> {
         let drive = self.drive(unit)?;
         drive.disk.filter(|disk| disk.format.rate_in(drive.kind) == self.rate)
+    }
+
+    /// Sectors of a track of the disk that can be read in a drive.
+    fn track_sectors(&self, unit: u8) -> u8 {
+        self.readable(unit).map_or(0, |disk| disk.format.sectors)
     }
 
     /// The next sector mark that passes the head.
@@ -664,7 +673,7 @@ impl Floppy {
             terminal_count: false,
         };
         match self.refusal(&transfer, head, size) {
-            None if sectors > 0 => {
+            None if (1..=self.track_sectors(unit)).contains(&sectors) => {
                 self.transfer = Some(transfer);
                 self.ask_host(cx);
             }
@@ -677,7 +686,7 @@ impl Floppy {
 
     /// The sectors from the current one to the last on this track.
     fn begin_run(&mut self, cx: &mut Cx<'_>, mut t: Transfer) {
-        let sectors = self.readable(t.drive).map_or(0, |d| d.format.sectors);
+        let sectors = self.track_sectors(t.drive);
         if t.sector > sectors {
             return self.fail(cx, &t, ST1_NO_DATA, 0);
         }
@@ -789,10 +798,14 @@ impl Floppy {
         let Some(t) = &mut self.transfer else { return };
         let mut data: Vec<u8> = core::mem::take(&mut t.buffer).into();
         if let Kind::Format { filler } = t.kind {
-            let Some((first, count)) = formatted(&data, t.cylinder, t.head) else {
-                return self.stop(cx, ST1_NO_DATA, 0);
-            };
-            (t.sector, t.run) = (first, count);
+            let (made, drive) = (formatted(&data, t.cylinder, t.head), t.drive);
+            let last = self.track_sectors(drive);
+            let made =
+                made.filter(|(first, count)| u16::from(*first) + u16::from(*count) <= u16::from(last) + 1);
+            let Some((first, count)) = made else { return self.stop(cx, ST1_NO_DATA, 0) };
+            if let Some(t) = &mut self.transfer {
+                (t.sector, t.run) = (first, count);
+            }
             data = vec![filler; usize::from(count) * SECTOR as usize];
         }
         data.resize(data.len().next_multiple_of(SECTOR as usize), 0);
@@ -905,7 +918,8 @@ fn is_known(first: u8) -> bool {
     first & !CODE & !options == 0
 }
 
-/// The first sector and the number of sectors that a list of marks makes, if they are this track's and fill a range.
+/// The first sector and the number of sectors that a list of marks makes, if they are this track's and fill a
+/// range.
 fn formatted(marks: &[u8], cylinder: u8, head: u8) -> Option<(u8, u8)> {
     let ours = |mark: &[u8]| mark[0] == cylinder && mark[1] == head && mark[3] == N_512;
     let mut sectors: Vec<u8> = marks.chunks_exact(4).filter(|mark| ours(mark)).map(|mark| mark[2]).collect();
@@ -1017,7 +1031,7 @@ mod saved {
 
     /// A transfer whose numbers a controller could have made.
     fn is_sane(t: &Transfer) -> bool {
-        let small = [t.sector, t.run, t.last, t.cylinder].iter().all(|n| *n < 100) && t.sector > 0;
+        let small = [t.sector, t.run, t.cylinder].iter().all(|n| *n < 100) && t.sector > 0;
         let moved = t.moved <= t.run_bytes() && t.buffer.len() as u32 <= t.run_bytes();
         small && moved && t.drive < 4 && t.head < 2
     }
@@ -1359,6 +1373,16 @@ mod tests {
         let bytes = b.board.disks[0].bytes();
         assert!(bytes[at..at + 18 * 512].iter().all(|x| *x == 0xf6));
         assert_eq!((bytes[at - 1], bytes[at + 18 * 512 + 4]), (0xa5, 0xa5));
+    }
+
+    #[test]
+    fn track_formatted_beyond_its_end_leaves_the_next_one_alone() {
+        let mut b = Bench::new(D1440, false);
+        assert_eq!(b.command(&[MFM | FORMAT, 0, 2, 19, 0x54, 0xf6], 7)[..2], [ST0_ABNORMAL, ST1_NO_DATA]);
+        b.send(&[MFM | FORMAT, 0, 2, 2, 0x54, 0xf6]);
+        b.dma(8, &[0, 0, 18, 2, 0, 0, 19, 2]);
+        assert_eq!(b.results(7)[..2], [ST0_ABNORMAL, ST1_NO_DATA]);
+        assert_eq!(b.board.disks[0].bytes(), image(D1440));
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Bench {
         })
     }
 
+    /// Instructions that ran compiled on our side.
+    pub fn compiled(&self) -> u64 {
+        self.ours.compiled()
+    }
+
     /// Runs `case` on both and adds what differs to `into`.
     pub fn run(&mut self, case: &Case, into: &mut Vec<Difference>) {
         for patch in &case.patches {

@@ -68,6 +68,8 @@ pub struct Findings {
     pub failures: BTreeMap<String, Failure>,
     /// Cases of random bytes among the others.
     pub raw: u64,
+    /// Instructions that ran compiled.
+    pub compiled: u64,
 }
 
 /// One case in so many is made of random or damaged bytes.
@@ -234,13 +236,14 @@ fn work(plan: &Plan, job: u64, progress: &mut dyn FnMut(u64)) -> anyhow::Result<
             found.failures.insert(key, Failure { count: 1, text });
         }
     }
+    found.compiled = worker.bench.compiled();
     found.forms = forms.iter().zip(counts).map(|(f, c)| (f.name(), c)).collect();
     Ok(found.to_text())
 }
 
 impl Findings {
     fn to_text(&self) -> String {
-        let mut out = format!("raw {}\n", self.raw);
+        let mut out = format!("raw {}\ncompiled {}\n", self.raw, self.compiled);
         for (name, c) in &self.forms {
             out += &format!("form {name} {} {}\n", c.cases, c.completed);
         }
@@ -258,6 +261,7 @@ impl Findings {
             let (what, rest) = line.split_once(' ').context("a finding")?;
             match what {
                 "raw" => self.raw += rest.parse::<u64>()?,
+                "compiled" => self.compiled += rest.parse::<u64>()?,
                 "form" => {
                     let mut parts = rest.split(' ');
                     let count = self.forms.entry(parts.next().unwrap_or_default().to_owned()).or_default();

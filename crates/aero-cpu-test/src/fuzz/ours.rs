@@ -172,9 +172,17 @@ impl Ours {
         self.mem.read(Gpa(place::REGION + page), into).expect("the region lies in RAM");
     }
 
+    /// Instructions so far that ran compiled, without those that compiled code had interpreted.
+    pub fn compiled(&self) -> u64 {
+        let all = self.cpu.translator().map_or(0, |translator| translator.tally().instructions);
+        all.saturating_sub(self.cpu.regions().interpreted().values().sum())
+    }
+
     /// Runs `case` and leaves the state after it in `out`. Data must have been set up.
     pub fn run(&mut self, case: &Case, out: &mut State) -> Outcome {
         self.place_code(case);
+        // A page that changes with each case would be given up by what compiles.
+        self.cpu.forget_compiled(&mut self.mem);
         let segments = &self.segments[case.mode as usize];
         let st = self.cpu.state_mut(&mut self.mem);
         st.segments = *segments;

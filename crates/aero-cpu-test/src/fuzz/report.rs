@@ -3,6 +3,7 @@
 use super::campaign::{Findings, Plan};
 use super::forms;
 use super::listed::RULES;
+use aero_machine::JitTier;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +21,9 @@ pub fn print(plan: &Plan, found: &Findings, time: Duration, every_form: bool) {
         found.raw,
         total as f64 / seconds
     );
+    if plan.maker.jit().tier != JitTier::Off {
+        println!("{} instructions ran compiled", found.compiled);
+    }
     coverage(found, every_form);
     exceptions(Some(&found.listed));
     failures(found);

@@ -26,6 +26,7 @@ fn third_rounds_in_every_direction() {
     assert_eq!(third(0xF7F), Outcome { value: low, flags: PE });
 }
 
+// checklist: 18
 #[test]
 fn precision_control_cuts_results() {
     let third = |control: u16| f80::div(F80::ONE, THREE, Env::from_control(control)).value.mantissa;

@@ -88,11 +88,11 @@ pub unsafe fn exec(ctx: *mut c_void, slot: u32, number: u32) -> u32 {
     u32::from(run_interpreted(unsafe { at_work(ctx) }, slot, number))
 }
 
-/// Works out the arithmetic flags that were left undone.
+/// Works out the arithmetic flags and the x87 that were left undone.
 ///
 /// # Safety
 /// As for [`load`].
 pub unsafe fn settle(ctx: *mut c_void) {
     // SAFETY: the caller's promise.
-    unsafe { at_work(ctx) }.st.settle_flags();
+    unsafe { at_work(ctx) }.st.settle();
 }

@@ -1,5 +1,5 @@
-//! What the kernel of Windows 7 insists on: the processor's part of the platform contract, as far as no other test here
-//! shows it.
+//! What the kernel of Windows 7 insists on: the processor's part of the platform contract, as far as no other
+//! test here shows it.
 
 use crate::guest::*;
 use aero_cpu::CpuConfig;

@@ -417,11 +417,8 @@ fn every_register_reads_back_what_it_can_hold() {
         };
         registers
             .map(|index| {
-                let ones = pass(
-                    &mut rig,
-                    index,
-                    0xff & if index_port == 0x3d4 && index == 0x11 { 0x7f } else { 0xff },
-                );
+                let ones =
+                    pass(&mut rig, index, if index_port == 0x3d4 && index == 0x11 { 0x7f } else { 0xff });
                 assert_eq!(pass(&mut rig, index, 0), 0, "register {index:#x} of {index_port:#x}");
                 ones
             })
@@ -452,6 +449,42 @@ fn undocumented_registers_show_latches_and_flip_flop() {
     assert_eq!(rig.inp(0x3d5), 0x80);
     rig.out(0x3d4, 0x26);
     assert_eq!(rig.inp(0x3d5), 0x33);
+}
+
+#[test]
+fn no_values_of_the_registers_stop_the_drawing() {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as u32
+    };
+    let mut rig = Rig::new();
+    for _ in 0..100 {
+        for _ in 0..40 {
+            let (index, value) = (random() as u8, random() as u8);
+            match random() % 6 {
+                0 => rig.indexed(0x3c4, index % 8, value & !0x20),
+                1 => rig.indexed(0x3d4, index % 0x20, value),
+                2 => rig.indexed(0x3ce, index % 10, value),
+                3 => [index & 0x1f, value, 0x20].into_iter().for_each(|v| rig.out(0x3c0, v)),
+                4 => rig.poke(0xa0000 + u64::from(random() % 0x2_0000), &[value]),
+                _ => {
+                    rig.words(u64::from(value & 1), random() as u16 & if value & 1 == 0 { 15 } else { 0xfff })
+                }
+            }
+            if index == 7 {
+                // Off again, so that the VGA has its turn.
+                rig.vbe_write(4, u16::from(value & 1));
+            }
+        }
+        rig.render();
+        let Frame { width, height, .. } = rig.frame;
+        assert_eq!(rig.frame.rgba.len(), (width * height * 4) as usize);
+        assert!(rig.frame.rgba.iter().skip(3).step_by(4).all(|alpha| *alpha == 0xff));
+        rig.text();
+    }
 }
 
 mod bochs;

@@ -34,6 +34,7 @@ use crate::emit::{Common, Helper, Made, Module, REGION_TYPE};
 use crate::ir::{Block, BlockId, Inst, Region, Type, Value, Var};
 use crate::job::Key;
 use crate::structure::{Step, Structure};
+use aero_cpu::jit::x87::NO_SEGMENT;
 use aero_cpu::jit::{FlagKind, Lazy};
 use aero_cpu::state::CpuState;
 use core::mem::offset_of;
@@ -41,6 +42,7 @@ use wasm_encoder::BlockType;
 
 mod exits;
 mod memory;
+mod x87;
 
 /// The function's parameters.
 const CTX: u32 = 0;
@@ -171,6 +173,7 @@ impl<'a> Body<'a> {
         self.code.put().local_set(self.fixed.base);
         self.state(offset_of!(CpuState, budget) as u32, Type::I64, 8)?;
         self.code.put().local_set(self.fixed.budget);
+        self.settle_x87()?;
         self.reload(self.flow.used)?;
         self.load_flags(BlockId(0))?;
         // A side exit stores variables, so they must have been loaded.
@@ -288,6 +291,10 @@ impl<'a> Body<'a> {
                 self.code.put().local_get(self.fixed.entry);
                 return self.result(block, n);
             }
+            Inst::EnterX87 { full, empty, used } => {
+                self.enter_x87(full, empty, used)?;
+            }
+            Inst::HaveX87 { full, empty, used } => self.have_x87(full, empty, used)?,
             Inst::Settle => self.settle()?,
             // What the flags pass has put variables in the place of.
             Inst::Flags { .. }
@@ -439,6 +446,12 @@ impl<'a> Body<'a> {
                 }
                 None if matches!(var, Var::FlagKind | Var::CarryKind) => {
                     self.code.put().i32_const(FlagKind::MEMORY.0 as i32).local_set(local);
+                }
+                None if matches!(var, Var::FpCode | Var::FpStack) => {
+                    self.code.put().i32_const(0).local_set(local);
+                }
+                None if var == Var::FpDs => {
+                    self.code.put().i32_const(NO_SEGMENT as i32).local_set(local);
                 }
                 None => {}
             }

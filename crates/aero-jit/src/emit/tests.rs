@@ -86,7 +86,7 @@ fn edge_to_nowhere_and_irreducible_loop_are_refused() {
     let block = |end| crate::ir::Block { offset: 0, insts: vec![Inst::Const(Type::I32, 0)], end, retires: 1 };
     let branch = |yes, no| block(End::Branch { when: Value(0), yes: BlockId(yes), no: BlockId(no) });
     for blocks in [vec![block(End::Jump(BlockId(3)))], vec![branch(1, 2), branch(2, 1), branch(1, 2)]] {
-        let region = Region { word: Type::I32, blocks, interpreted: vec![] };
+        let region = Region { word: Type::I32, blocks, interpreted: vec![], second: None };
         assert_eq!(module(&env(), &[Some((region, KEY))]).good, [false]);
     }
 }

@@ -12,7 +12,7 @@ use aero_cpu::state::CpuState;
 use core::mem::offset_of;
 
 /// Variables in all.
-pub(super) const COUNT: usize = 38;
+pub(super) const COUNT: usize = 54;
 
 /// A variable's number; `None` for a register that there is not.
 pub(super) fn number(var: Var) -> Option<usize> {
@@ -26,6 +26,16 @@ pub(super) fn number(var: Var) -> Option<usize> {
         Var::CarryKind => Some(35),
         Var::CarryA => Some(36),
         Var::CarryB => Some(37),
+        Var::Fp(n @ 0..8) => Some(38 + usize::from(n)),
+        Var::Fp(_) => None,
+        Var::FpStack => Some(46),
+        Var::FpBase => Some(47),
+        Var::FpA => Some(48),
+        Var::FpB => Some(49),
+        Var::FpCode => Some(50),
+        Var::FpIp => Some(51),
+        Var::FpDp => Some(52),
+        Var::FpDs => Some(53),
     }
 }
 
@@ -39,7 +49,16 @@ pub(super) fn var(number: usize) -> Var {
         34 => Var::FlagB,
         35 => Var::CarryKind,
         36 => Var::CarryA,
-        _ => Var::CarryB,
+        37 => Var::CarryB,
+        38..46 => Var::Fp((number - 38) as u8),
+        46 => Var::FpStack,
+        47 => Var::FpBase,
+        48 => Var::FpA,
+        49 => Var::FpB,
+        50 => Var::FpCode,
+        51 => Var::FpIp,
+        52 => Var::FpDp,
+        _ => Var::FpDs,
     }
 }
 
@@ -50,6 +69,12 @@ pub(super) struct Vars(u64);
 impl Vars {
     /// All that describe the flags.
     pub(super) const FLAGS: Self = Self(0x3f << 32);
+    /// All that describe the x87.
+    pub(super) const X87: Self = Self(0xffff << 38);
+    /// Of them, its registers and what goes with them.
+    pub(super) const FP: Self = Self(0xfff << 38);
+    /// Of them, the last instruction.
+    pub(super) const LAST: Self = Self(0xf << 50);
 
     /// One variable.
     pub(super) fn one(var: Var) -> Self {
@@ -78,6 +103,21 @@ impl Vars {
         self.and(Self::one(var)).0 != 0
     }
 
+    /// x87 registers, a bit each.
+    pub(super) fn registers_of_x87(registers: u8) -> Self {
+        Self(u64::from(registers) << 38)
+    }
+
+    /// Which x87 registers are among them.
+    pub(super) fn mask_of_x87(self) -> u8 {
+        (self.0 >> 38) as u8
+    }
+
+    /// Whether any describes the x87.
+    pub(super) fn any_x87(self) -> bool {
+        self.and(Self::X87) != Self::default()
+    }
+
     /// Whether any describes the flags.
     pub(super) fn any_flags(self) -> bool {
         self.and(Self::FLAGS).0 != 0
@@ -93,6 +133,14 @@ impl Vars {
         } else {
             self
         }
+    }
+
+    /// The same of the x87, but for its registers.
+    fn with_whole_x87(self) -> Self {
+        const REGISTERS: Vars = Vars(0xff << 38);
+        let fp = if self.and(Self::FP) != Self::default() { Self::FP.without(REGISTERS) } else { Self(0) };
+        let last = if self.any_x87() { Self::LAST } else { Self(0) };
+        self.or(fp).or(last)
     }
 
     /// Each, in order.
@@ -149,7 +197,7 @@ impl Flow {
             let block = block.0 as usize;
             summaries[block] = flow.summary(&region.blocks[block]);
         }
-        flow.used = flow.used.with_whole_description();
+        flow.used = flow.used.with_whole_description().with_whole_x87();
         while flow.spread_dirty(region, structure, &summaries) {}
         while flow.spread_needs(region, structure, &summaries) {}
         flow
@@ -167,8 +215,11 @@ impl Flow {
                     s.sets = s.sets.or(Vars::one(var));
                     s.hides_flags |= var == Var::FlagKind;
                 }
+                Inst::HaveX87 { used, .. } => {
+                    self.used = self.used.or(Vars::registers_of_x87(used)).or(Vars::one(Var::FpStack));
+                }
                 Inst::Exec { reads, writes, .. } => {
-                    let stored = Vars::touched(reads).or(Vars::touched(writes));
+                    let stored = Vars::touched(reads).or(Vars::touched(writes)).or(Vars::X87);
                     s.sets = s.sets.without(stored);
                     s.cleans = s.cleans.or(stored);
                     // The helper works out what is undone.

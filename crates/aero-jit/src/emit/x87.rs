@@ -9,7 +9,10 @@
 
 mod arith;
 mod compare;
+mod enter;
 mod moves;
+
+pub(super) use enter::{CONTROL, CONTROL_BITS};
 
 use crate::emit::Made;
 use crate::emit::code::{Code, Mostly, at};
@@ -76,6 +79,7 @@ pub(super) fn function(op: X87, env: &Env) -> Option<Made> {
         X87::Arith(arith, source) => f.arith(arith, source),
         X87::Compare(source) => f.compare(source),
         X87::Order => f.order(),
+        X87::Enter => f.enter(env),
     }
     Some(f.code.finish())
 }

@@ -8,7 +8,12 @@ fn region(ends: &[End]) -> Region {
         end: *end,
         retires: 1 + n as u32,
     };
-    Region { word: Type::I64, blocks: ends.iter().enumerate().map(block).collect(), interpreted: Vec::new() }
+    Region {
+        word: Type::I64,
+        blocks: ends.iter().enumerate().map(block).collect(),
+        interpreted: Vec::new(),
+        second: None,
+    }
 }
 
 fn jump(to: u32) -> End {

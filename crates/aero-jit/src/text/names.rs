@@ -79,13 +79,21 @@ const GPR32: [&str; 16] = [
     "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "r8d", "r9d", "r10d", "r11d", "r12d", "r13d",
     "r14d", "r15d",
 ];
-const FLAG_VARS: &[(Var, &str)] = &[
+const NAMED_VARS: &[(Var, &str)] = &[
     (Var::FlagKind, "flag.kind"),
     (Var::FlagA, "flag.a"),
     (Var::FlagB, "flag.b"),
     (Var::CarryKind, "carry.kind"),
     (Var::CarryA, "carry.a"),
     (Var::CarryB, "carry.b"),
+    (Var::FpStack, "x87.stack"),
+    (Var::FpBase, "x87.base"),
+    (Var::FpA, "x87.a"),
+    (Var::FpB, "x87.b"),
+    (Var::FpCode, "x87.code"),
+    (Var::FpIp, "x87.ip"),
+    (Var::FpDp, "x87.dp"),
+    (Var::FpDs, "x87.ds"),
 ];
 
 /// What a table calls a thing.
@@ -107,7 +115,8 @@ pub fn var_name(word: Type, var: Var) -> String {
     match var {
         Var::Gpr(n) => gprs(word).get(n as usize).map_or_else(|| format!("gpr{n}"), |name| (*name).into()),
         Var::Xmm(n) => format!("xmm{n}"),
-        _ => name_of(FLAG_VARS, &var).unwrap_or_default().into(),
+        Var::Fp(n) => format!("fp{n}"),
+        _ => name_of(NAMED_VARS, &var).unwrap_or_default().into(),
     }
 }
 
@@ -117,7 +126,10 @@ pub fn var_named(word: Type, name: &str) -> Option<Var> {
         return Some(Var::Gpr(n as u8));
     }
     let numbered = |prefix: &str| name.strip_prefix(prefix).and_then(|n| n.parse().ok());
-    named(FLAG_VARS, name).or_else(|| numbered("xmm").map(Var::Xmm)).or_else(|| numbered("gpr").map(Var::Gpr))
+    named(NAMED_VARS, name)
+        .or_else(|| numbered("xmm").map(Var::Xmm))
+        .or_else(|| numbered("gpr").map(Var::Gpr))
+        .or_else(|| numbered("fp").map(Var::Fp))
 }
 
 /// A flag kind's name: operation and bytes.

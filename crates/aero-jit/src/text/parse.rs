@@ -79,7 +79,9 @@ impl<'a> Parser<'a> {
         match self {
             Self { open: Some(_), .. } => Err("the last block has no end".into()),
             Self { word: None, .. } => Err("no line \"region\"".into()),
-            Self { word: Some(word), blocks, interpreted, .. } => Ok(Region { word, blocks, interpreted }),
+            Self { word: Some(word), blocks, interpreted, .. } => {
+                Ok(Region { word, blocks, interpreted, second: None })
+            }
         }
     }
 }
@@ -144,6 +146,12 @@ impl<'a> Open<'a> {
             ("flagsif", None, "") => self.flags_if(words)?,
             ("carry", None, "") => Inst::Carry(self.value(words)?),
             ("carryoverflow", None, "") => Inst::CarryOverflow(self.value(words)?),
+            ("enterx87", None, "") => {
+                Inst::EnterX87 { full: words.number()?, empty: words.number()?, used: words.number()? }
+            }
+            ("havex87", None, "") => {
+                Inst::HaveX87 { full: words.number()?, empty: words.number()?, used: words.number()? }
+            }
             ("settle", None, "") => Inst::Settle,
             ("setstate", Some(size), "") => {
                 Inst::SetState { at: words.number()?, size, value: self.value(words)? }

@@ -75,6 +75,8 @@ fn print_inst(f: &mut Formatter<'_>, word: Type, inst: &Inst, types: &[Option<Ty
         Inst::Carry(v) => write!(f, "carry {v}"),
         Inst::CarryOverflow(v) => write!(f, "carryoverflow {v}"),
         Inst::X87 { op, x, y, value } => write!(f, "x87 {} {x:#x}, {y:#x}, {value}", op.name()),
+        Inst::EnterX87 { full, empty, used } => write!(f, "enterx87 {full:#x}, {empty:#x}, {used:#x}"),
+        Inst::HaveX87 { full, empty, used } => write!(f, "havex87 {full:#x}, {empty:#x}, {used:#x}"),
         Inst::Settle => f.write_str("settle"),
         Inst::Condition(cc) => write!(f, "condition {}", CONDITIONS[usize::from(cc & 15)]),
         Inst::Load { .. }

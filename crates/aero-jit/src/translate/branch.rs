@@ -76,7 +76,8 @@ impl Translator<'_> {
         };
         let back = self.emit(Inst::Rip(after));
         self.push_word(back);
-        let then = self.block_at(after);
+        // What was called may have changed the x87 that was in variables.
+        let then = if self.double.is_some() { self.block_outside(after) } else { self.block_at(after) };
         Some(End::Call { to, back: after, then })
     }
 

@@ -122,7 +122,6 @@ impl Translator<'_> {
         let new = self.read(insn, 1)?;
         let want = self.read_register(reg::RAX, size, false);
         let equal = self.bin(Binary::Eq, want, seen);
-        let old_rax = self.gpr(reg::RAX);
         let stored = self.select(equal, new, seen);
         if dest.is_memory() {
             self.flags(FlagKind::SUB, size, want, seen);
@@ -136,13 +135,15 @@ impl Translator<'_> {
             let after = self.gpr(reg);
             let kept = self.select(equal, after, before);
             self.set_gpr(reg, kept);
-            if reg == reg::RAX {
+            if reg == reg::RAX && !high {
                 return Some(());
             }
         }
+        // AH may be the destination.
+        let before = self.gpr(reg::RAX);
         self.write_register(reg::RAX, size, false, seen);
         let after = self.gpr(reg::RAX);
-        let rax = self.select(equal, old_rax, after);
+        let rax = self.select(equal, before, after);
         self.set_gpr(reg::RAX, rax);
         Some(())
     }

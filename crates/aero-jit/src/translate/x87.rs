@@ -1,15 +1,20 @@
 //! x87, by the functions of [`crate::x87`].
 //!
-//! Each instruction is a call, after its operand was loaded or its place found. Then the pointers of the instruction are
-//! stored as the interpreter does (Intel SDM vol. 1, 8.1.8). What has no function the interpreter runs.
+//! Each instruction is a call, after its operand was loaded or its place found. Then variables say where the instruction
+//! lies (Intel SDM vol. 1, 8.1.8). What has no function the interpreter runs. A region with arithmetic is translated a
+//! second time, as [`double`] does it, for when [`plan`] says and the control word is right.
+
+pub mod double;
+pub mod plan;
 
 use super::Translator;
 use super::sse::needs::Needs;
-use crate::ir::{Binary, Inst, Type, Unary, Value};
+use crate::ir::{Binary, Inst, Type, Unary, Value, Var};
 use crate::simd::Op1;
 use crate::x87::{Arith, Source, X87};
 use aero_cpu::fpu::{Fpu, spec};
 use aero_cpu::jit::FlagKind;
+use aero_cpu::jit::x87::{Last, NO_SEGMENT, code};
 use aero_cpu::state::{CpuState, Segment, seg};
 use aero_x86::{Insn, Mnemonic as M, Operand};
 use core::mem::offset_of;
@@ -42,8 +47,11 @@ impl Translator<'_> {
         self.emit(Inst::X87 { op, x, y, value })
     }
 
-    /// Stores where the instruction lies, and its operand if it has one in memory.
+    /// Stores where the instruction lies, and its operand if it has one in memory; or says so with the x87 in variables.
     fn pointers(&mut self, insn: &Insn, operand: Option<Value>) {
+        if self.double.is_some() {
+            return self.say_pointers(insn, operand);
+        }
         let opcode = self.int(Type::I32, u64::from(insn.x87_opcode & spec::FOP_MASK));
         self.set_fpu(offset_of!(Fpu, fop), 2, opcode);
         self.selector(seg::CS, offset_of!(Fpu, fcs));
@@ -63,6 +71,39 @@ impl Translator<'_> {
             + offset_of!(Segment, selector);
         let selector = self.emit(Inst::State { at: at as u32, size: 2, ty: Type::I32 });
         self.set_fpu(field, 2, selector);
+    }
+
+    fn say_pointers(&mut self, insn: &Insn, operand: Option<Value>) {
+        let ip = self.int(Type::I32, self.at as u64);
+        self.emit(Inst::Set(Var::FpIp, ip));
+        let said = self.double.map_or(Some(Last::Status), |now| now.last);
+        let opcode = self.int(Type::I32, code(insn.x87_opcode, said.unwrap_or(Last::Status)).into());
+        let opcode = if said.is_some() { opcode } else { self.with_kind_before(opcode) };
+        self.emit(Inst::Set(Var::FpCode, opcode));
+        if let Some(offset) = operand {
+            self.emit(Inst::Set(Var::FpDp, offset));
+            let segment = self.int(Type::I32, insn.mem.segment.into());
+            self.emit(Inst::Set(Var::FpDs, segment));
+        }
+    }
+
+    /// An opcode with what C1 follows from, as it was before.
+    fn with_kind_before(&mut self, opcode: Value) -> Value {
+        let before = self.emit(Inst::Get(Var::FpCode));
+        let kind = self.bin_int(Binary::And, Type::I32, before, 0xf_0000);
+        self.bin(Binary::Or, opcode, kind)
+    }
+
+    /// After the interpreter has run an instruction the state block says what the last one was, and holds the registers
+    /// if they may have `changed`.
+    pub(super) fn forget_x87(&mut self, changed: bool) {
+        let none = self.int(Type::I32, 0);
+        self.emit(Inst::Set(Var::FpCode, none));
+        if changed {
+            self.emit(Inst::Set(Var::FpStack, none));
+        }
+        let none = self.int(Type::I32, NO_SEGMENT.into());
+        self.emit(Inst::Set(Var::FpDs, none));
     }
 
     fn set_fpu(&mut self, field: usize, size: u8, value: Value) {
@@ -162,7 +203,7 @@ impl Translator<'_> {
     fn x87_move(&mut self, insn: &Insn) -> Option<()> {
         match insn.mnemonic {
             M::Fxch => {
-                let register = stack(insn, 1).filter(|n| *n != 0).or_else(|| stack(insn, 0))?;
+                let register = exchanged(insn)?;
                 self.on_stack(insn, X87::Exchange, register, 0);
             }
             M::Fchs => self.on_stack(insn, X87::Sign, u16::MAX, SIGN),
@@ -173,24 +214,9 @@ impl Translator<'_> {
     }
 
     fn x87_arith(&mut self, insn: &Insn) -> Option<()> {
-        let (arith, pop) = match insn.mnemonic {
-            M::Fadd | M::Fiadd => (Arith::Add, 0),
-            M::Fmul | M::Fimul => (Arith::Mul, 0),
-            M::Fsub | M::Fisub => (Arith::Sub, 0),
-            M::Fsubr | M::Fisubr => (Arith::SubR, 0),
-            M::Fdiv | M::Fidiv => (Arith::Div, 0),
-            M::Fdivr | M::Fidivr => (Arith::DivR, 0),
-            M::Faddp => (Arith::Add, 8),
-            M::Fmulp => (Arith::Mul, 8),
-            M::Fsubp => (Arith::Sub, 8),
-            M::Fsubrp => (Arith::SubR, 8),
-            M::Fdivp => (Arith::Div, 8),
-            M::Fdivrp => (Arith::DivR, 8),
-            _ => return None,
-        };
-        let size = insn.mem.size;
-        let integer =
-            matches!(insn.mnemonic, M::Fiadd | M::Fimul | M::Fisub | M::Fisubr | M::Fidiv | M::Fidivr);
+        let arith = arithmetic(insn)?;
+        let pop = if pops(insn) { 8 } else { 0 };
+        let (integer, size) = (is_integer(insn), insn.mem.size);
         match (insn.operands[0], integer, size) {
             (Operand::Mem, true, 2 | 4) => {
                 self.on_memory(insn, X87::Arith(arith, Source::Double), 0, |t, v| {
@@ -214,17 +240,8 @@ impl Translator<'_> {
 
     fn x87_compare(&mut self, insn: &Insn) -> Option<()> {
         let size = insn.mem.size;
-        let with = match insn.count {
-            0 => 1,
-            1 => stack(insn, 0).unwrap_or(0),
-            _ => stack(insn, 1).unwrap_or(0),
-        };
-        let pops = match insn.mnemonic {
-            M::Fcom | M::Fucom | M::Fcomi | M::Fucomi => 0,
-            M::Fcomp | M::Fucomp | M::Fcomip | M::Fucomip => 1,
-            M::Fcompp | M::Fucompp => 2,
-            _ => return None,
-        };
+        let with = compared_with(insn);
+        let pops = comparison(insn).filter(|_| insn.mnemonic != M::Ftst)?.into();
         match (insn.mnemonic, insn.operands[0], size) {
             (M::Fcomi | M::Fcomip | M::Fucomi | M::Fucomip, ..) => {
                 let order = self.operation(X87::Order, with, pops, None);
@@ -303,4 +320,66 @@ fn stack(insn: &Insn, n: usize) -> Option<u16> {
         Operand::St(i) => Some(i.into()),
         _ => None,
     }
+}
+
+/// The other register of FXCH.
+fn exchanged(insn: &Insn) -> Option<u16> {
+    stack(insn, 1).filter(|n| *n != 0).or_else(|| stack(insn, 0))
+}
+
+/// The basic operation that an instruction is.
+fn arithmetic(insn: &Insn) -> Option<Arith> {
+    Some(match insn.mnemonic {
+        M::Fadd | M::Fiadd | M::Faddp => Arith::Add,
+        M::Fmul | M::Fimul | M::Fmulp => Arith::Mul,
+        M::Fsub | M::Fisub | M::Fsubp => Arith::Sub,
+        M::Fsubr | M::Fisubr | M::Fsubrp => Arith::SubR,
+        M::Fdiv | M::Fidiv | M::Fdivp => Arith::Div,
+        M::Fdivr | M::Fidivr | M::Fdivrp => Arith::DivR,
+        _ => return None,
+    })
+}
+
+/// Whether a basic operation pops.
+fn pops(insn: &Insn) -> bool {
+    matches!(insn.mnemonic, M::Faddp | M::Fmulp | M::Fsubp | M::Fsubrp | M::Fdivp | M::Fdivrp)
+}
+
+/// Whether a basic operation has an integer in memory.
+fn is_integer(insn: &Insn) -> bool {
+    matches!(insn.mnemonic, M::Fiadd | M::Fimul | M::Fisub | M::Fisubr | M::Fidiv | M::Fidivr)
+}
+
+/// How often a comparison pops.
+fn comparison(insn: &Insn) -> Option<u8> {
+    Some(match insn.mnemonic {
+        M::Fcom | M::Fucom | M::Fcomi | M::Fucomi | M::Ftst => 0,
+        M::Fcomp | M::Fucomp | M::Fcomip | M::Fucomip => 1,
+        M::Fcompp | M::Fucompp => 2,
+        _ => return None,
+    })
+}
+
+/// The register that a comparison compares with.
+fn compared_with(insn: &Insn) -> u16 {
+    match insn.count {
+        0 => 1,
+        1 => stack(insn, 0).unwrap_or(0),
+        _ => stack(insn, 1).unwrap_or(0),
+    }
+}
+
+/// The condition of an FCMOVcc.
+fn moved_if(insn: &Insn) -> Option<u8> {
+    Some(match insn.mnemonic {
+        M::Fcmovb => 2,
+        M::Fcmovnb => 3,
+        M::Fcmove => 4,
+        M::Fcmovne => 5,
+        M::Fcmovbe => 6,
+        M::Fcmovnbe => 7,
+        M::Fcmovu => 10,
+        M::Fcmovnu => 11,
+        _ => return None,
+    })
 }

@@ -7,12 +7,12 @@ use aero_mem::Gpa;
 const LFB_BASE: u64 = 0xfd00_0000;
 
 impl Rig {
-    fn vbe_write(&mut self, register: u16, value: u16) {
+    pub fn vbe_write(&mut self, register: u16, value: u16) {
         self.words(0, register);
         self.words(1, value);
     }
 
-    fn words(&mut self, offset: u64, value: u16) {
+    pub fn words(&mut self, offset: u64, value: u16) {
         let at = At::new(REGION_VBE_PORTS, offset);
         PortIo::write(&mut self.vga, &mut self.board.cx(), at, Width::B2, value.into()).expect("VBE's ports");
     }

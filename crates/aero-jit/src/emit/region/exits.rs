@@ -109,7 +109,7 @@ impl Body<'_> {
     /// Has the interpreter run the guest instruction under way. What it writes is stored before as well: it may fault, or
     /// leave it as it was.
     pub(super) fn exec(&mut self, op: u16, reads: Vars, writes: Vars) -> Option<()> {
-        let touched = reads.or(writes);
+        let touched = reads.or(writes).or(Vars::X87);
         self.spill(self.dirty.and(touched))?;
         self.dirty = self.dirty.without(touched);
         self.at_state(RIP)?;
@@ -132,6 +132,7 @@ impl Body<'_> {
         self.code.put().local_get(self.fixed.status);
         self.code.if_(BlockType::Empty, Mostly::NotTaken);
         self.code.put().i32_const(Status::Stopped as i32).local_set(self.fixed.status);
+        self.forget_x87()?;
         let exit = self.exit_label();
         self.code.put().br(exit + 2).end();
         Some(())
@@ -215,6 +216,17 @@ impl Body<'_> {
         Some(())
     }
 
+    /// Writes everything back for going on at the head, before any instruction of the block.
+    pub(super) fn write_for_head(&mut self) -> Option<()> {
+        self.rip(0);
+        if self.region.word == Type::I32 {
+            self.code.put().i64_extend_i32_u();
+        }
+        self.code.put().local_set(self.fixed.to);
+        self.spill(self.dirty)?;
+        self.write_target()
+    }
+
     /// Writes `to` and the budget back.
     fn write_target(&mut self) -> Option<()> {
         self.at_state(RIP)?;
@@ -263,6 +275,7 @@ impl Body<'_> {
         self.return_if(|put| put.i32_const(Status::Returned as i32));
         self.state(BUDGET, Type::I64, 8)?;
         self.code.put().local_set(self.fixed.budget);
+        self.settle_x87()?;
         self.reload(self.flow.used)?;
         self.load_flags(then)?;
         if !self.header(then) {
@@ -284,7 +297,7 @@ impl Body<'_> {
 
     /// Stores variables to the state block.
     fn spill(&mut self, which: Vars) -> Option<()> {
-        for var in which.without(Vars::FLAGS).iter() {
+        for var in which.without(Vars::FLAGS.or(Vars::X87)).iter() {
             let offset = vars::register_offset(var)?;
             let ty = self.region.type_of(var);
             self.at_state(offset)?;
@@ -294,6 +307,9 @@ impl Body<'_> {
             } else {
                 self.store_word(offset)?;
             }
+        }
+        if which.any_x87() {
+            self.spill_x87(which)?;
         }
         if which.any_flags() { self.spill_flags() } else { Some(()) }
     }
@@ -375,20 +391,20 @@ impl Body<'_> {
     }
 
     /// The address part of a store to the state block: the offset is all.
-    fn at_state(&mut self, offset: u32) -> Option<()> {
+    pub(super) fn at_state(&mut self, offset: u32) -> Option<()> {
         self.place_in_state(offset)?;
         self.code.put().i32_const(0);
         Some(())
     }
 
     /// Stores what is on the stack to the state block.
-    fn store_state(&mut self, offset: u32, ty: Type, size: u8) -> Option<()> {
+    pub(super) fn store_state(&mut self, offset: u32, ty: Type, size: u8) -> Option<()> {
         let to = self.place_in_state(offset)?;
         store(&mut self.code, ty, size, to)
     }
 
     /// Stores a word, zero-extended to 64 bits.
-    fn store_word(&mut self, offset: u32) -> Option<()> {
+    pub(super) fn store_word(&mut self, offset: u32) -> Option<()> {
         if self.region.word == Type::I32 {
             self.code.put().i64_extend_i32_u();
         }
