@@ -206,7 +206,7 @@ impl ConfigSpace {
 
     /// The word at `at`, an even number.
     pub fn word(&self, at: u8) -> u16 {
-        (self.read(at) >> (at & 2) * 8) as u16
+        (self.read(at) >> ((at & 2) * 8)) as u16
     }
 
     /// The dword that contains byte `at`.

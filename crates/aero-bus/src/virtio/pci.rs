@@ -50,7 +50,7 @@ mod spec {
     pub const PBA: u32 = 0x800;
     pub const MSIX_BAR: u32 = 0x1000;
 
-    pub const ACKNOWLEDGE_MASK: u8 = 0xff & !NEEDS_RESET;
+    pub const ACKNOWLEDGE_MASK: u8 = !NEEDS_RESET;
     pub const DRIVER_OK: u8 = 4;
     pub const FEATURES_OK: u8 = 8;
     pub const NEEDS_RESET: u8 = 0x40;
@@ -325,10 +325,8 @@ impl<D: VirtioDevice> VirtioPci<D> {
             old & !(0xffff_ffff << shift) | value << shift
         };
         match (offset, width) {
-            (0x18, Width::B2) => {
-                if value.is_power_of_two() && value <= queue.max.into() {
-                    queue.size = value as u16;
-                }
+            (0x18, Width::B2) if value.is_power_of_two() && value <= queue.max.into() => {
+                queue.size = value as u16;
             }
             (0x1c, Width::B2) => queue.enabled = value == 1,
             (0x20 | 0x24, Width::B4) => queue.descriptors = half(queue.descriptors, offset & 4 != 0),
