@@ -5,4 +5,5 @@
 //! holds. Commands that several controllers speak are in one place, away from any register.
 
 mod in_flight;
+pub mod nvme;
 pub mod virtio_blk;
