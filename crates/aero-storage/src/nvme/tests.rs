@@ -778,3 +778,30 @@ fn saved_while_idle_goes_on() {
     assert_eq!((b.io(transfer(WRITE, 2, 1, [DATA, 0])), b.flushes()), (0, 1));
     assert_eq!(b.bytes()[2 * 512], 7);
 }
+
+/// The device's own cost, without a processor: what the goal leaves to the rest of the machine.
+#[test]
+#[ignore = "measures time"]
+fn speed() {
+    let mut b = Bench::new();
+    let list: Vec<u8> = (1..128u64).flat_map(|n| (DATA + 0x1000 * n).to_le_bytes()).collect();
+    b.put(LIST, &list);
+    for (blocks, depth) in [(8, 32), (1024, 1)] {
+        let (mut p, began) = (b.io, std::time::Instant::now());
+        for _ in 0..64_000 / (depth * blocks / 8) {
+            for id in 0..depth {
+                let mut c = transfer(READ, 0, blocks, [DATA, LIST]);
+                c[0] |= id << 16;
+                b.queue(&mut p, c);
+            }
+            b.ring(&p);
+            b.serve();
+            assert!((0..depth).all(|_| b.take(&mut p).is_some()));
+            b.write(DOORBELLS + 12, p.head.into());
+        }
+        b.io = p;
+        let (bytes, seconds) = (64_000.0 * 4096.0, began.elapsed().as_secs_f64());
+        println!("NVMe, reads of {blocks} blocks at depth {depth}: {:.0} MB/s", bytes / seconds / 1e6);
+        assert!(bytes / seconds > 1e9);
+    }
+}
