@@ -779,6 +779,24 @@ fn saved_while_idle_goes_on() {
     assert_eq!(b.bytes()[2 * 512], 7);
 }
 
+#[test]
+fn head_beyond_what_was_completed_is_an_invalid_value_and_is_not_taken() {
+    for head in [2, 63, 64, 0xffff] {
+        let mut b = Bench::new();
+        let mut p = b.admin;
+        b.queue(&mut p, command(ASYNC_EVENT, 40, [0, 0], [0, 0, 0]));
+        b.ring(&p);
+        let mut io = b.io;
+        b.queue(&mut io, transfer(READ, 0, 1, [DATA, 0]));
+        b.ring(&io);
+        b.serve();
+        b.write(DOORBELLS + 12, head);
+        assert_eq!(b.take(&mut p).map(|s| s.result), Some(0x0001_0100), "head {head}");
+        b.write(DOORBELLS + 4, p.head.into());
+        assert!(b.high(), "the entry still waits");
+    }
+}
+
 /// The device's own cost, without a processor: what the goal leaves to the rest of the machine.
 #[test]
 #[ignore = "measures time"]
