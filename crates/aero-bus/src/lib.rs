@@ -13,6 +13,7 @@ pub mod block;
 mod cx;
 mod fabric;
 pub mod pci;
+pub mod virtio;
 
 pub use cx::Cx;
 pub use fabric::{ApicMessage, Fabric, IrqLine, LineChange, PowerRequest, TimerQueue};

@@ -10,4 +10,7 @@ pub mod ahci;
 pub mod ata;
 pub mod atapi;
 pub mod ide;
+mod in_flight;
+pub mod nvme;
 pub mod unit;
+pub mod virtio_blk;
