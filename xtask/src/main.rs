@@ -6,6 +6,7 @@
 mod bench;
 mod boots;
 mod build;
+mod checklist;
 mod commands;
 mod fuzz;
 mod guests;
@@ -43,6 +44,7 @@ usage: cargo xtask <task>
   lint    formatting, clippy, and the rules about layers
   guests  build the Linux guests              [NAME...]
   bench   measure Aero beside other emulators (see bench/README.md)
+  gen     write a generated file again        checklist
   fuzz    arbitrary bytes as programs under libFuzzer    cpu [--seconds N]
   ci      what CI runs: test
 ";
@@ -76,6 +78,7 @@ fn dispatch(task: &str, args: &[String]) -> Option<Result<()>> {
         "guests" => guests::run(args),
         "bench" => bench::run(args),
         "fuzz" => fuzz::run(args),
+        "gen" => checklist::generate(args),
         _ => return None,
     })
 }

@@ -12,6 +12,7 @@ pub mod bench;
 pub mod block;
 mod cx;
 mod fabric;
+pub mod isa_dma;
 pub mod pci;
 pub mod virtio;
 

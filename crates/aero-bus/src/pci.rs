@@ -308,6 +308,7 @@ mod tests {
         ConfigSpace::new(id).with_bar(1, Bar::Memory { size: 4096 }).with_bar(2, Bar::Io { size: 32 })
     }
 
+    // checklist: 54
     #[test]
     fn all_ones_written_to_a_bar_read_back_as_its_size() {
         let mut c = function();

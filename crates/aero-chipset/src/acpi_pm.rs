@@ -333,6 +333,7 @@ mod tests {
         conformance(&[0, 1, 2], |board| AcpiPm::new(board.line()));
     }
 
+    // checklist: 42
     #[test]
     fn acpi_enable_command_sets_sci_en_at_once() {
         let mut b = Bench::new();
@@ -344,6 +345,7 @@ mod tests {
         assert!(!b.pm.acpi_enabled());
     }
 
+    // checklist: 43
     #[test]
     fn timer_counts_the_virtual_time_in_24_bits() {
         let mut b = Bench::new();
@@ -353,6 +355,7 @@ mod tests {
         assert_eq!(b.read(PM_TMR, Width::B4), (5 * 3_579_545) & 0xff_ffff);
     }
 
+    // checklist: 43
     #[test]
     fn top_bit_change_sets_status_without_any_timer() {
         let mut b = Bench::new();
@@ -365,6 +368,7 @@ mod tests {
         assert_eq!(b.board.fabric.timers.next_deadline(), None);
     }
 
+    // checklist: 43
     #[test]
     fn enabled_timer_event_raises_the_sci_each_time() {
         let mut b = Bench::enabled();
@@ -379,6 +383,7 @@ mod tests {
         assert_eq!(b.board.fabric.timers.next_deadline(), None);
     }
 
+    // checklist: 51
     #[test]
     fn power_button_raises_the_sci_until_its_status_is_cleared() {
         let mut b = Bench::enabled();
@@ -401,6 +406,7 @@ mod tests {
         assert!(b.sci());
     }
 
+    // checklist: 51
     #[test]
     fn sleep_type_of_s5_switches_off_and_reads_back_without_the_trigger() {
         let mut b = Bench::enabled();

@@ -375,6 +375,7 @@ mod tests {
         assert_eq!(addressed(0x0000_0b40).1.address(), None);
     }
 
+    // checklist: 54
     #[test]
     fn byte_and_word_accesses_select_their_bytes() {
         let (_, host) = addressed(0x8001_0008);
@@ -386,6 +387,7 @@ mod tests {
         assert_eq!((byte.enables, byte.from_dword(0x1234_5678, Width::B1)), (0b0010, 0x56));
     }
 
+    // checklist: 54
     #[test]
     fn access_beyond_the_data_port_sees_ones() {
         let (_, host) = addressed(0x8000_0000);

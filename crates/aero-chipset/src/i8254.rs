@@ -839,6 +839,7 @@ mod tests {
         assert_eq!(seen, [true, false, true]);
     }
 
+    // checklist: 49
     #[test]
     fn gate_of_counter_2_pauses_mode_0() {
         let mut b = Bench::new();
@@ -855,6 +856,7 @@ mod tests {
         assert!(b.out2());
     }
 
+    // checklist: 49
     #[test]
     fn linux_calibration_sees_counter_2_fall() {
         let mut b = Bench::new();

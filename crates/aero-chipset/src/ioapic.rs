@@ -312,6 +312,7 @@ mod tests {
         assert_eq!(b.sent().len(), 1);
     }
 
+    // checklist: 50
     #[test]
     fn level_sends_once_until_its_end_and_again_if_still_asserted() {
         let mut b = Bench::new();

@@ -400,6 +400,7 @@ mod tests {
         assert_eq!(twin.pm_base(), Some(0x600));
     }
 
+    // checklist: 53
     #[test]
     fn cf9_resets_on_a_rising_edge() {
         let (mut board, mut control) = (TestBoard::new(), ResetControl::new());
@@ -411,6 +412,7 @@ mod tests {
         assert_eq!((board.fabric.take_request(), board.inb(&mut control, 0, 0)), (None, 6));
     }
 
+    // checklist: 30
     #[test]
     fn port_92_opens_a20_and_resets() {
         let (mut board, mut port) = (TestBoard::new(), SystemControlA::new());

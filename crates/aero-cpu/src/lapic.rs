@@ -913,6 +913,7 @@ mod tests {
         assert_eq!(a.pending_vector(), Some(0x50));
     }
 
+    // checklist: 14
     #[test]
     fn task_priority_holds_back_its_class_and_mirrors_cr8() {
         let mut a = apic();
@@ -1035,6 +1036,7 @@ mod tests {
         assert_eq!(a.next_deadline(), None, "leaving the mode disarms");
     }
 
+    // checklist: 50
     #[test]
     fn icr_write_gives_the_ipi() {
         let mut a = apic();
@@ -1083,6 +1085,7 @@ mod tests {
         assert_eq!(a.pending_vector(), Some(0xfe), "illegal vectors end in ESR");
     }
 
+    // checklist: 50
     #[test]
     fn destinations_match() {
         let mut a = new(3);

@@ -544,6 +544,7 @@ mod tests {
         }
     }
 
+    // checklist: 58
     #[test]
     fn key_is_translated_and_each_byte_has_its_edge() {
         let mut b = Bench::new();
@@ -587,6 +588,7 @@ mod tests {
         assert_eq!(b.drain(), [0xf0, 0x1c]);
     }
 
+    // checklist: 58
     #[test]
     fn keyboard_id_is_translated() {
         let mut b = Bench::new();
@@ -640,6 +642,7 @@ mod tests {
         assert_eq!(b.read(), 0x42);
     }
 
+    // checklist: 58
     #[test]
     fn mouse_answers_through_the_aux_port() {
         let mut b = Bench::new();
@@ -666,6 +669,7 @@ mod tests {
         assert_eq!(b.edges(), (1, 0));
     }
 
+    // checklist: 30
     #[test]
     fn a20_gate_has_three_handles() {
         let mut b = Bench::new();
@@ -681,6 +685,7 @@ mod tests {
         assert_eq!(b.board.fabric.take_request(), None);
     }
 
+    // checklist: 53
     #[test]
     fn pulse_and_output_port_reset_the_machine() {
         let mut b = Bench::new();

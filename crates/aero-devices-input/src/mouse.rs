@@ -447,6 +447,7 @@ mod tests {
         assert_eq!(answers(&mut m, &[0xf2]), [0xfa, 0x00]);
     }
 
+    // checklist: 58
     #[test]
     fn knocks_give_wheel_and_five_buttons() {
         let mut m = streaming(&[200, 100, 80]);

@@ -8,6 +8,7 @@
 //! RSDP ─┬─ RSDT ─┬─ FADT ─┬─ FACS   the power-management ports, and the memory shared with firmware
 //!       └─ XSDT ─┤        └─ DSDT   byte code, see `dsdt`
 //!                ├─ MADT            processors, I/O APIC, and where ISA interrupts arrive
+//!                ├─ HPET            where that timer block is, if there is one
 //!                └─ WAET            "this RTC and PM timer have no errata"
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! has a fixed size, so that the memory map of a machine does not depend on what the tables say (a hibernated
 //! system demands the same map when it wakes).
 
+pub use crate::board::{Board, FloppyKind, HpetBlock, IsaDevice, IsaKind};
 use crate::dsdt;
 use acpi_tables::sdt::{GenericAddress, Sdt};
 use core::ops::Range;
@@ -73,9 +75,12 @@ mod spec {
     pub const X_PM1A_CNT_BLK: usize = 172;
     pub const X_PM_TMR_BLK: usize = 208;
     pub const X_GPE0_BLK: usize = 220;
+    /// Where addresses of memory are, and their bytes.
+    pub const FADT_ADDRESSES: [(usize, u8); 4] =
+        [(FIRMWARE_CTRL, 4), (DSDT, 4), (X_FIRMWARE_CTRL, 8), (X_DSDT, 8)];
 
     pub const FACS_LEN: usize = 64;
-    pub const FACS_ALIGN: u64 = 64;
+    pub const FACS_ALIGN: usize = 64;
     pub const FACS_VERSION: usize = 32;
 
     pub const RSDP_LEN: usize = 36;
@@ -95,94 +100,12 @@ mod spec {
     /// MPS INTI flags of an interrupt that behaves as its bus says: edge, active high on ISA.
     pub const AS_THE_BUS: u16 = 0;
 
+    /// HPET table: addresses are memory addresses, 64 bits wide.
+    pub const SYSTEM_MEMORY: u8 = 0;
+    pub const HPET_REGISTER_BITS: u8 = 64;
+
     /// WAET: the RTC needs no double reads of register C, and the PM timer no repeated reads.
     pub const RTC_GOOD_AND_PM_TIMER_GOOD: u32 = 0b11;
-}
-
-/// What the tables have to know about the machine. Filled in by the machine's address map.
-#[derive(Clone, Debug)]
-pub struct Board {
-    /// Processors; their local APIC ids and ACPI ids are 0, 1, …
-    pub cpus: u8,
-    /// Address of the I/O APIC.
-    pub ioapic: u32,
-    /// The id in the I/O APIC's ID register.
-    pub ioapic_id: u8,
-    /// Address of the local APICs.
-    pub lapic: u32,
-    /// First port of the PIIX4 power-management block: PM1 status and enable at 0, PM1 control at 4, timer at
-    /// 8.
-    pub pm_base: u16,
-    /// Ports in that block.
-    pub pm_len: u8,
-    /// First port of the general-purpose event block.
-    pub gpe0: u16,
-    /// Ports in that block: half for status, half for enable bits.
-    pub gpe0_len: u8,
-    /// Port of the SMI command register.
-    pub smi_cmd: u16,
-    /// Value that switches ACPI mode on when written to `smi_cmd`.
-    pub acpi_enable: u8,
-    /// Value that switches it off.
-    pub acpi_disable: u8,
-    /// Interrupt of power-management events: ISA line and GSI alike, level, active high.
-    pub sci: u8,
-    /// Port that resets the machine.
-    pub reset_port: u16,
-    /// Value that does it.
-    pub reset_value: u8,
-    /// `SLP_TYP` of soft-off.
-    pub s5: u8,
-    /// CMOS index of the century.
-    pub rtc_century: u8,
-    /// Addresses from which PCI memory BARs are assigned.
-    pub pci_window: Range<u32>,
-    /// Ports of PCI configuration mechanism 1.
-    pub pci_config: (u16, u8),
-    /// Device number of the PIIX3 ISA bridge on bus 0, function 0.
-    pub isa_bridge: u8,
-    /// Which PIRQ line (0 = A … 3 = D) pin 0–3 (INTA–INTD) of a device of bus 0 is wired to.
-    pub pirq_of: fn(device: u8, pin: u8) -> u8,
-    /// The interrupts that a PIRQ line may be steered to: ISA lines and GSIs alike, level, active high.
-    pub pirq_choices: Vec<u8>,
-    /// The devices behind the ISA bridge.
-    pub isa: Vec<IsaDevice>,
-}
-
-/// A device on the ISA bus, which no operating system can find without being told.
-#[derive(Clone, Debug)]
-pub struct IsaDevice {
-    /// What it is.
-    pub kind: IsaKind,
-    /// Its ports as (first, count).
-    pub ports: Vec<(u16, u8)>,
-    /// Its interrupt, edge-triggered.
-    pub irq: Option<u8>,
-}
-
-/// The kinds of ISA device that have a Plug and Play id here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IsaKind {
-    /// Real-time clock.
-    Rtc,
-    /// 8254 timer.
-    Pit,
-    /// The two 8259s.
-    Pic,
-    /// The two 8237s, with the cascade on channel 4.
-    Dma,
-    /// PC speaker.
-    Speaker,
-    /// x87 error reporting.
-    Fpu,
-    /// Keyboard side of the 8042.
-    Keyboard,
-    /// Mouse side of the 8042; its ports are the keyboard's.
-    Mouse,
-    /// 16550A.
-    Serial,
-    /// Ports that are in use and belong to no device: power management, ELCR, A20, diagnostics.
-    Motherboard,
 }
 
 /// The tables as bytes, ready to be copied into guest memory.
@@ -211,32 +134,95 @@ pub fn build(board: &Board, at: u64, rsdp_at: u64) -> AcpiTables {
         rsdp_at.is_multiple_of(16) && (0xf_0000..0x10_0000).contains(&rsdp_at),
         "ACPI root pointer at {rsdp_at:#x}: must be where systems search for it"
     );
-    let mut area = Area { pieces: Vec::new(), next: at, end: range.end };
-    let facs = area.place(facs());
-    area.next = at + FACS_AREA;
-    let dsdt = area.place(dsdt(board));
-    let listed = [fadt(board, facs, dsdt), madt(board), waet()].map(|table| area.place(table));
-    let rsdt = area.place(list(*b"RSDT", &listed, 4));
-    let xsdt = area.place(list(*b"XSDT", &listed, 8));
-    area.pieces.push((rsdp_at, rsdp(rsdt, xsdt)));
-    AcpiTables { pieces: area.pieces, rsdp: rsdp_at, range }
+    let mut image = Image::new(board, FACS_AREA as usize);
+    assert!(image.bytes.len() as u64 <= AREA, "the ACPI tables of 255 processors fit in AREA");
+    image.finish(at);
+    let tables =
+        image.tables.iter().map(|table| (at + table.start as u64, image.bytes[table.clone()].to_vec()));
+    let pieces = tables.chain([(rsdp_at, image.rsdp.clone())]).collect();
+    AcpiTables { pieces, rsdp: rsdp_at, range }
 }
 
-/// Hands out addresses in the area.
-struct Area {
-    pieces: Vec<(u64, Vec<u8>)>,
-    next: u64,
-    end: u64,
+/// All tables in one piece whose place in memory is not yet known: an address in it is an offset in the
+/// piece, and no checksum is made.
+pub(crate) struct Image {
+    pub bytes: Vec<u8>,
+    /// Where addresses are in `bytes`: offset, and how many bytes each has.
+    pub addresses: Vec<(usize, u8)>,
+    /// Each table. [`CHECKSUM`] is in all but the first, which is the FACS.
+    pub tables: Vec<Range<usize>>,
+    /// The root pointer, whose addresses are at [`RSDP_ADDRESSES`] and checksums at [`RSDP_CHECKSUMS`].
+    pub rsdp: Vec<u8>,
 }
 
-impl Area {
-    fn place(&mut self, table: Vec<u8>) -> u64 {
-        let at = self.next;
-        self.next = (at + table.len() as u64).next_multiple_of(spec::FACS_ALIGN);
-        assert!(self.next <= self.end, "the ACPI tables of 255 processors fit in AREA");
-        self.pieces.push((at, table));
-        at
+/// Where a table's checksum is.
+pub(crate) const CHECKSUM: usize = 9;
+/// The addresses of RSDT and XSDT in the root pointer.
+pub(crate) const RSDP_ADDRESSES: [(usize, u8); 2] = [(16, 4), (24, 8)];
+/// The checksums in the root pointer and what each covers from the start.
+pub(crate) const RSDP_CHECKSUMS: [(usize, usize); 2] = [(8, spec::RSDP_V1_LEN), (32, spec::RSDP_LEN)];
+
+impl Image {
+    /// The tables of `board`, the FACS with `facs_area` bytes to itself.
+    pub fn new(board: &Board, facs_area: usize) -> Self {
+        let mut image =
+            Self { bytes: Vec::new(), addresses: Vec::new(), tables: Vec::new(), rsdp: Vec::new() };
+        let facs = image.place(facs());
+        image.bytes.resize(facs_area, 0);
+        let dsdt = image.place(dsdt(board));
+        let fadt = image.place(fadt(board, facs, dsdt));
+        image.mark(fadt, spec::FADT_ADDRESSES);
+        let mut listed = vec![fadt, image.place(madt(board))];
+        listed.extend(board.hpet.map(|block| image.place(hpet(block))));
+        listed.push(image.place(waet()));
+        let [rsdt, xsdt] = [(*b"RSDT", 4u8), (*b"XSDT", 8)].map(|(name, width)| {
+            let at = image.place(list(name, &listed, width.into()));
+            let entry = |n: usize| (spec::HEADER as usize + n * usize::from(width), width);
+            image.mark(at, (0..listed.len()).map(entry));
+            at
+        });
+        image.rsdp = rsdp(rsdt, xsdt);
+        image
     }
+
+    /// Appends a table without its checksum; returns its offset.
+    fn place(&mut self, mut table: Vec<u8>) -> u64 {
+        let at = self.bytes.len().next_multiple_of(spec::FACS_ALIGN);
+        if at != 0 {
+            table[CHECKSUM] = 0;
+        }
+        self.bytes.resize(at, 0);
+        self.tables.push(at..at + table.len());
+        self.bytes.append(&mut table);
+        at as u64
+    }
+
+    /// Notes the addresses in the table at `table`.
+    fn mark(&mut self, table: u64, addresses: impl IntoIterator<Item = (usize, u8)>) {
+        self.addresses.extend(addresses.into_iter().map(|(at, width)| (table as usize + at, width)));
+    }
+
+    /// Makes it right for a place in memory.
+    fn finish(&mut self, base: u64) {
+        self.addresses.iter().for_each(|at| relocate(&mut self.bytes, *at, base));
+        RSDP_ADDRESSES.iter().for_each(|at| relocate(&mut self.rsdp, *at, base));
+        for table in &self.tables[1..] {
+            let sum = checksum(&self.bytes[table.clone()]);
+            self.bytes[table.start + CHECKSUM] = sum;
+        }
+        for (at, len) in RSDP_CHECKSUMS {
+            self.rsdp[at] = checksum(&self.rsdp[..len]);
+        }
+    }
+}
+
+/// Adds `base` to the address at `at`.
+fn relocate(bytes: &mut [u8], (at, width): (usize, u8), base: u64) {
+    let field = &mut bytes[at..at + usize::from(width)];
+    let mut value = [0; 8];
+    value[..field.len()].copy_from_slice(field);
+    let moved = u64::from_le_bytes(value).wrapping_add(base).to_le_bytes();
+    field.copy_from_slice(&moved[..field.len()]);
 }
 
 fn table(signature: &[u8; 4], length: u32, revision: u8) -> Sdt {
@@ -259,8 +245,6 @@ fn rsdp(rsdt: u64, xsdt: u64) -> Vec<u8> {
     bytes.extend((spec::RSDP_LEN as u32).to_le_bytes());
     bytes.extend(xsdt.to_le_bytes());
     bytes.extend([0; 4]);
-    bytes[8] = checksum(&bytes[..spec::RSDP_V1_LEN]);
-    bytes[32] = checksum(&bytes);
     bytes
 }
 
@@ -368,6 +352,18 @@ fn source_override(irq: u8, gsi: u8, flags: u16) -> [u8; 10] {
     [2, 10, 0, irq, gsi, 0, 0, 0, low, high]
 }
 
+fn hpet(block: HpetBlock) -> Vec<u8> {
+    let mut sdt = table(b"HPET", spec::HEADER, 1);
+    sdt.append_slice(&block.id.to_le_bytes());
+    sdt.append_slice(&[spec::SYSTEM_MEMORY, spec::HPET_REGISTER_BITS, 0, 0]);
+    sdt.append_slice(&u64::from(block.base).to_le_bytes());
+    // The first of its kind, without a promise about the page around it.
+    sdt.append_slice(&[0]);
+    sdt.append_slice(&block.min_tick.to_le_bytes());
+    sdt.append_slice(&[0]);
+    sdt.as_slice().to_vec()
+}
+
 fn waet() -> Vec<u8> {
     let mut sdt = table(b"WAET", spec::HEADER, 1);
     sdt.append_slice(&spec::RTC_GOOD_AND_PM_TIMER_GOOD.to_le_bytes());
@@ -377,14 +373,20 @@ fn waet() -> Vec<u8> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::path::{Path, PathBuf};
-    use std::process::Command;
+    use crate::acpica;
 
     const AT: u64 = 0xfff_0000;
     const RSDP_AT: u64 = 0xf_0000;
 
     pub fn board() -> Board {
-        let isa = |kind, ports: &[(u16, u8)], irq| IsaDevice { kind, ports: ports.to_vec(), irq };
+        let isa = |kind, ports: &[(u16, u8)], irq| {
+            let dma = match kind {
+                IsaKind::Dma => Some(4),
+                IsaKind::Floppy => Some(2),
+                _ => None,
+            };
+            IsaDevice { kind, ports: ports.to_vec(), irq, dma }
+        };
         Board {
             cpus: 2,
             ioapic: 0xfec0_0000,
@@ -400,6 +402,8 @@ pub(crate) mod tests {
             sci: 9,
             reset_port: 0xcf9,
             reset_value: 6,
+            s3: Some(1),
+            s4: Some(2),
             s5: 0,
             rtc_century: 0x32,
             pci_window: 0xe000_0000..0xfec0_0000,
@@ -407,6 +411,8 @@ pub(crate) mod tests {
             isa_bridge: 1,
             pirq_of: |device, pin| device.wrapping_add(pin).wrapping_sub(1) & 3,
             pirq_choices: vec![5, 10, 11],
+            hpet: Some(HpetBlock { base: 0xfed0_0000, id: 0x8086_a201, min_tick: 100 }),
+            floppies: [Some(FloppyKind::D1440), None],
             isa: vec![
                 isa(
                     IsaKind::Motherboard,
@@ -423,6 +429,8 @@ pub(crate) mod tests {
                 isa(IsaKind::Mouse, &[], Some(12)),
                 isa(IsaKind::Serial, &[(0x3f8, 8)], Some(4)),
                 isa(IsaKind::Serial, &[(0x2f8, 8)], Some(3)),
+                isa(IsaKind::Parallel, &[(0x378, 4)], Some(7)),
+                isa(IsaKind::Floppy, &[(0x3f0, 6), (0x3f7, 1)], Some(6)),
             ],
         }
     }
@@ -466,6 +474,7 @@ pub(crate) mod tests {
         assert_eq!((tables.range, tables.rsdp), (AT..AT + AREA, RSDP_AT));
     }
 
+    // checklist: 38
     #[test]
     fn rsdt_and_xsdt_list_the_same_tables_in_the_same_order() {
         let tables = tables();
@@ -476,10 +485,11 @@ pub(crate) mod tests {
         let short: Vec<u64> = rsdt[36..].chunks(4).map(le).collect();
         let long: Vec<u64> = xsdt[36..].chunks(8).map(le).collect();
         assert_eq!(short, long);
-        let names = [&b"FACP"[..], b"APIC", b"WAET"].map(|name| find(&tables, name).0);
+        let names = [&b"FACP"[..], b"APIC", b"HPET", b"WAET"].map(|name| find(&tables, name).0);
         assert_eq!(short, names);
     }
 
+    // checklist: 41
     #[test]
     fn fadt_extended_fields_equal_the_legacy_fields() {
         let tables = tables();
@@ -499,6 +509,7 @@ pub(crate) mod tests {
         assert_eq!(le(&fadt[112..116]) & 0x30, 0x20, "a fixed power button, no fixed sleep button");
     }
 
+    // checklist: 46
     #[test]
     fn madt_names_processors_io_apic_and_overrides() {
         let (_, madt) = find(&tables(), b"APIC");
@@ -524,54 +535,45 @@ pub(crate) mod tests {
         assert_eq!(entries, want);
     }
 
-    /// A folder of its own for each test, gone when the test passes.
-    struct Scratch(PathBuf);
-
-    impl Scratch {
-        fn new(name: &str) -> Self {
-            let dir = std::env::temp_dir().join(format!("aero-firmware-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&dir).expect("a writable temporary folder");
-            Self(dir)
-        }
+    fn acpica_tables() -> Vec<Vec<u8>> {
+        tables().pieces.into_iter().filter(|(at, _)| *at != RSDP_AT).map(|(_, bytes)| bytes).collect()
     }
 
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            if !std::thread::panicking() {
-                std::fs::remove_dir_all(&self.0).expect("the folder is ours");
-            }
-        }
-    }
-
-    /// Runs iasl and returns what it said; a missing iasl or a complaint fails the test.
-    fn iasl(dir: &Path, args: &[&str]) -> String {
-        let out = Command::new("iasl").current_dir(dir).args(args).output().unwrap_or_else(|e| {
-            panic!("this test needs iasl ({e}); install the package acpica-tools, or run `cargo xtask setup`")
-        });
-        let said = [out.stdout, out.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
-        assert!(
-            out.status.success() && !said.contains("Could not"),
-            "iasl {args:?} in {}:\n{said}",
-            dir.display()
-        );
-        said
-    }
-
+    // checklist: 39
     #[test]
     fn iasl_disassembles_every_table_and_compiles_it_to_the_same_body() {
-        let dir = Scratch::new("iasl");
-        for (at, bytes) in tables().pieces.iter().filter(|(at, _)| *at != RSDP_AT) {
-            let name = format!("{}-{at:x}", String::from_utf8_lossy(&bytes[..4]));
-            let (dat, dsl) = (format!("{name}.dat"), format!("{name}.dsl"));
-            std::fs::write(dir.0.join(&dat), bytes).expect("write a table");
-            iasl(&dir.0, &["-d", &dat]);
-            let said = iasl(&dir.0, &["-oa", &dsl]);
-            let data_table = !name.starts_with("DSDT");
-            assert!(data_table || said.contains(" 0 Errors, "), "{said}");
-            let again = std::fs::read(dir.0.join(format!("{name}.aml"))).expect("iasl wrote it");
-            // The header differs in the compiler's name and version, and so in the checksum.
-            let body = if name.starts_with("FACS") { 0 } else { 36 };
-            assert_eq!(bytes[body..], again[body..], "{name} changed on the way through iasl");
-        }
+        acpica::round_trip(&acpica_tables());
+    }
+
+    // checklist: 39
+    #[test]
+    fn no_name_is_used_before_it_is_declared() {
+        let dsl = acpica::disassemble(&find(&tables(), b"DSDT").1);
+        assert_eq!(acpica::forward_references(&dsl), Vec::<String>::new());
+        let moved = dsl.replacen("Name (_HID", "Name (ABCD, LNKA)\n Name (_HID", 1);
+        assert_eq!(acpica::forward_references(&moved), ["LNKA"], "the script sees one");
+    }
+
+    // checklist: 45
+    #[test]
+    fn acpiexec_evaluates_every_method() {
+        acpica::evaluate_every_method(&find(&tables(), b"DSDT").1);
+    }
+
+    // checklist: 44
+    #[test]
+    fn every_pin_is_routed_in_both_modes_to_an_interrupt_of_no_legacy_device() {
+        acpica::check_routing(&find(&tables(), b"DSDT").1, &find(&tables(), b"APIC").1);
+    }
+
+    // checklist: 28
+    #[test]
+    fn root_bus_claims_nothing_that_the_memory_map_names() {
+        let low = 3 << 30;
+        let tables = build(&board(), low - AREA, RSDP_AT);
+        let chips = [0xfec0_0000..0xfec0_1000, 0xfed0_0000..0xfed0_0400, 0xfee0_0000..0xfee0_1000];
+        let map = crate::memory_map(low, 1 << 30, tables.range.clone(), &chips);
+        let ranges: Vec<_> = map.iter().map(|e| e.base..e.end()).collect();
+        acpica::check_root_windows(&find(&tables, b"DSDT").1, &ranges);
     }
 }

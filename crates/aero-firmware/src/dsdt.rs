@@ -1,8 +1,10 @@
 //! The DSDT: what the byte code says about the board.
 //!
 //! ```text
-//! \_S5  \_PIC  \_PR.CPxx
-//! \_SB.PCI0          root bus: what it decodes
+//! \_S3  \_S4  \_S5  \_PIC
+//! \_SB.CPxx          processors
+//!      PCI0          root bus: what it decodes
+//!      HPET          if there is one
 //!      PCI0.ISA      PIIX3: its PIRQ steering registers, then the ISA devices
 //!      LNKA..LNKD    the four steering registers as interrupt link devices
 //!      PCI0._PRT     which link each device's pin is wired to
@@ -11,16 +13,19 @@
 //! The order is a rule, not a habit: Windows resolves names while it loads the table, so that everything is
 //! declared before it is used. That is why the routing table comes last, in a second scope of `PCI0`.
 
-use crate::acpi::{Board, IsaDevice, IsaKind};
+use crate::board::{Board, FloppyKind, HpetBlock, IsaDevice, IsaKind};
 use acpi_tables::aml::{
-    AddressSpace, AddressSpaceCacheable, Arg, CreateDWordField, Device, EISAName, Field, FieldAccessType,
-    FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, LessThan, Method, MethodCall, Name, OpRegion,
-    OpRegionSpace, Or, PackageBuilder, Path, ResourceTemplate, Return, Scope, Store, ZERO,
+    AddressSpace, AddressSpaceCacheable, Arg, BufferData, CreateDWordField, Device, EISAName, Field,
+    FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If, LessThan, Memory32Fixed, Method,
+    MethodCall, Name, OpRegion, OpRegionSpace, Or, PackageBuilder, Path, ResourceTemplate, Return, Scope,
+    Store, ZERO,
 };
 use acpi_tables::{Aml, AmlSink};
 
 /// Encodings (ACPI 6.5 chapters 6.4 and 20) and PIIX3 registers (82371SB datasheet section 2.2).
 mod spec {
+    use core::ops::RangeInclusive;
+
     /// Small resource: IRQ, two bytes of mask, no flags: edge, active high, exclusive.
     pub const IRQ_NO_FLAGS: u8 = 0x22;
     /// Small resource: DMA, one byte of mask and one of flags.
@@ -31,25 +36,34 @@ mod spec {
     pub const LEVEL_HIGH_SHARED: u8 = 0b1001;
     /// Where the first interrupt number lies in an extended interrupt resource.
     pub const EXTENDED_IRQ_NUMBER: u8 = 5;
-    /// `ProcessorOp`.
-    pub const PROCESSOR: [u8; 2] = [0x5b, 0x83];
-    /// Encoded length of a processor object with a four-letter name.
-    pub const PROCESSOR_LEN: u8 = 11;
-
     /// PIRQRC[A:D]: route control, one byte for each line.
     pub const PIRQRC: u8 = 0x60;
     /// Bit 7 of it: the line is not routed.
     pub const NOT_ROUTED: u8 = 0x80;
-    /// Channel that cascades the first 8237.
-    pub const DMA_CASCADE: u8 = 4;
+    /// Bytes of the HPET's registers.
+    pub const HPET_LEN: u32 = 0x400;
 
+    /// `_STA`: present, decoding, shown, functioning.
+    pub const PRESENT: u8 = 0x0f;
     /// `_STA`: present, functioning, hidden; with or without "decoding".
     pub const LINK_ENABLED: u8 = 0x0b;
     pub const LINK_DISABLED: u8 = 0x09;
 
     /// The second port range of the root bus begins behind PCI configuration mechanism 1.
     pub const LAST_PORT: u16 = 0xffff;
-    pub const DEVICES_ON_A_BUS: u8 = 32;
+    /// Devices with a wire to the PIRQ lines. The host bridge, device 0, has no pin. A table of all 32 would
+    /// not fit the buffer of `acpiexec`.
+    pub const ROUTED_DEVICES: RangeInclusive<u8> = 1..=30;
+
+    /// `_FDE`: one dword for each of four drives, then "a tape drive is never present".
+    pub const FDE_DRIVES: usize = 4;
+    pub const NO_TAPE: u32 = 2;
+    /// `_FDI`: the last eleven values are those of the diskette parameter table behind INT 1Eh, less the
+    /// motor-off time: step rate and head unload, head load and DMA, ..., head settle and motor start.
+    pub const DISKETTE_PARAMETERS: [u8; 10] = [0xaf, 0x02, 0x25, 0x02, 0, 0x1b, 0xff, 0x6c, 0xf6, 0x0f];
+    pub const MOTOR_START: u8 = 0x08;
+    /// Which of those is the number of the last sector.
+    pub const LAST_SECTOR: usize = 4;
 }
 
 /// Names of the route control registers and of the link devices above them, A to D.
@@ -80,22 +94,28 @@ fn raw(object: &dyn Aml) -> Raw {
 pub(crate) fn definition_block(board: &Board) -> Vec<u8> {
     let links = sequence((0..4).map(|line| link(board, line)));
     sequence([
-        soft_off(board),
+        sleep_states(board),
         interrupt_mode(),
-        raw(&Scope::new("_PR_".into(), vec![&sequence((0..board.cpus).map(processor))])),
-        raw(&Scope::new("_SB_".into(), vec![&root_bus(board), &link_status(), &link_setting(), &links])),
+        raw(&Scope::new("_SB_".into(), vec![&sequence((0..board.cpus).map(processor))])),
+        raw(&Scope::new(
+            "_SB_".into(),
+            vec![&root_bus(board), &hpet(board.hpet), &link_status(), &link_setting(), &links],
+        )),
         raw(&Scope::new("\\_SB_.PCI0".into(), vec![&routing(board)])),
     ])
     .0
 }
 
-/// `\_S5`: what to write to PM1a and PM1b control for soft-off.
-fn soft_off(board: &Board) -> Raw {
-    let mut package = PackageBuilder::new();
-    for value in [board.s5, board.s5, 0, 0] {
-        package.add_element(&value);
-    }
-    raw(&Name::new("_S5_".into(), &package))
+/// `\_S3` to `\_S5`: what to write to PM1a and PM1b control for each sleep that the board has.
+fn sleep_states(board: &Board) -> Raw {
+    let states = [("_S3_", board.s3), ("_S4_", board.s4), ("_S5_", Some(board.s5))];
+    sequence(states.into_iter().filter_map(|(name, value)| Some((name, value?))).map(|(name, value)| {
+        let mut package = PackageBuilder::new();
+        for value in [value, value, 0, 0] {
+            package.add_element(&value);
+        }
+        raw(&Name::new(name.into(), &package))
+    }))
 }
 
 /// `\_PIC` records whether the system uses the I/O APIC; the routing is the same in both modes, since link
@@ -107,14 +127,14 @@ fn interrupt_mode() -> Raw {
     ])
 }
 
-/// A processor without C2 and C3, whose id is the one in the MADT.
+/// A processor, whose id is the one in the MADT. The older `Processor` object would say the same, and that
+/// there are no C2 and C3, which is what saying nothing says here.
 fn processor(id: u8) -> Raw {
-    let name = format!("CP{id:02X}");
-    let mut bytes = spec::PROCESSOR.to_vec();
-    bytes.push(spec::PROCESSOR_LEN);
-    bytes.extend(name.as_bytes());
-    bytes.extend([id, 0, 0, 0, 0, 0]);
-    Raw(bytes)
+    let (hid, uid) = (Name::new("_HID".into(), &"ACPI0007"), Name::new("_UID".into(), &id));
+    raw(&Device::new(
+        Path::new(&format!("CP{id:02X}")),
+        vec![&hid, &uid, &Name::new("_STA".into(), &spec::PRESENT)],
+    ))
 }
 
 /// The PCI root and everything behind the ISA bridge.
@@ -163,20 +183,21 @@ fn isa_bridge(board: &Board) -> Raw {
                 FieldUpdateRule::Preserve,
                 registers.to_vec(),
             ),
-            &isa_devices(&board.isa),
+            &isa_devices(board),
         ],
     ))
 }
 
 /// The devices in the board's order; those of one kind get unit numbers from 1 on.
-fn isa_devices(devices: &[IsaDevice]) -> Raw {
+fn isa_devices(board: &Board) -> Raw {
+    let devices = &board.isa;
     sequence(devices.iter().enumerate().map(|(at, device)| {
         let unit = devices[..=at].iter().filter(|d| d.kind == device.kind).count();
-        isa_device(device, unit as u8)
+        isa_device(board, device, unit as u8)
     }))
 }
 
-fn isa_device(device: &IsaDevice, unit: u8) -> Raw {
+fn isa_device(board: &Board, device: &IsaDevice, unit: u8) -> Raw {
     let (name, id) = identity(device.kind);
     let ports = device.ports.iter().map(|(first, count)| raw(&IO::new(*first, *first, 1, *count)));
     let irq = device.irq.map(|irq| {
@@ -184,14 +205,57 @@ fn isa_device(device: &IsaDevice, unit: u8) -> Raw {
         Raw(vec![spec::IRQ_NO_FLAGS, low, high])
     });
     // Not a bus master, 8-bit transfers, compatible timing.
-    let dma = (device.kind == IsaKind::Dma).then(|| Raw(vec![spec::DMA, 1 << spec::DMA_CASCADE, 0]));
+    let dma = device.dma.map(|channel| Raw(vec![spec::DMA, 1u8.checked_shl(channel.into()).unwrap_or(0), 0]));
     let resources = sequence(ports.chain(irq).chain(dma));
+    let drives = if device.kind == IsaKind::Floppy { floppy_drives(board) } else { Raw(Vec::new()) };
     raw(&Device::new(
         Path::new(&format!("{name}{unit:X}")),
         vec![
             &Name::new("_HID".into(), &EISAName::new(id)),
             &Name::new("_UID".into(), &unit),
+            &Name::new("_STA".into(), &spec::PRESENT),
             &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&resources])),
+            &drives,
+        ],
+    ))
+}
+
+/// Which drives hang on the floppy controller, and the shape of each (ACPI 6.5 sections 9.8.1 and 9.8.2).
+fn floppy_drives(board: &Board) -> Raw {
+    let mut present = [0; spec::FDE_DRIVES + 1];
+    board.floppies.iter().zip(&mut present).for_each(|(drive, word)| *word = u32::from(drive.is_some()));
+    present[spec::FDE_DRIVES] = spec::NO_TAPE;
+    let present = present.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let drives = (0u8..).zip(board.floppies).filter_map(|(n, kind)| Some(floppy_drive(n, kind?)));
+    sequence([raw(&Name::new("_FDE".into(), &BufferData::new(present)))].into_iter().chain(drives))
+}
+
+fn floppy_drive(number: u8, kind: FloppyKind) -> Raw {
+    let (last_cylinder, sectors) = kind.extent();
+    let mut parameters = spec::DISKETTE_PARAMETERS;
+    parameters[spec::LAST_SECTOR] = sectors;
+    let mut information = PackageBuilder::new();
+    let shape = [number, kind as u8, last_cylinder, sectors, 1];
+    shape.iter().chain(&parameters).chain(&[spec::MOTOR_START]).for_each(|n| information.add_element(n));
+    raw(&Device::new(
+        Path::new(&format!("FLP{number:X}")),
+        vec![&Name::new("_ADR".into(), &number), &Name::new("_FDI".into(), &information)],
+    ))
+}
+
+/// The HPET claims its registers and no interrupt: Windows finds an IRQ 8 here in conflict with the clock's.
+fn hpet(block: Option<HpetBlock>) -> Raw {
+    let Some(HpetBlock { base, .. }) = block else { return Raw(Vec::new()) };
+    raw(&Device::new(
+        "HPET".into(),
+        vec![
+            &Name::new("_HID".into(), &EISAName::new("PNP0103")),
+            &Name::new("_UID".into(), &ZERO),
+            &Name::new("_STA".into(), &spec::PRESENT),
+            &Name::new(
+                "_CRS".into(),
+                &ResourceTemplate::new(vec![&Memory32Fixed::new(false, base, spec::HPET_LEN)]),
+            ),
         ],
     ))
 }
@@ -208,6 +272,8 @@ fn identity(kind: IsaKind) -> (&'static str, &'static str) {
         IsaKind::Keyboard => ("KBD", "PNP0303"),
         IsaKind::Mouse => ("MOU", "PNP0F13"),
         IsaKind::Serial => ("COM", "PNP0501"),
+        IsaKind::Parallel => ("LPT", "PNP0400"),
+        IsaKind::Floppy => ("FDC", "PNP0700"),
         IsaKind::Motherboard => ("MBR", "PNP0C02"),
     }
 }
@@ -296,7 +362,7 @@ fn link(board: &Board, line: u8) -> Raw {
 /// `_PRT`: every pin of every device that the bus can hold.
 fn routing(board: &Board) -> Raw {
     let mut table = PackageBuilder::new();
-    for device in 0..spec::DEVICES_ON_A_BUS {
+    for device in spec::ROUTED_DEVICES {
         for pin in 0..4u8 {
             let line = (board.pirq_of)(device, pin) & 3;
             let mut entry = PackageBuilder::new();
@@ -336,14 +402,14 @@ mod tests {
             let field = places(&aml, &[0x5b, 0x81])[0];
             let uses = places(&aml, register);
             assert!(field < uses[0] && uses[0] < field + 40 && uses.len() == 6, "{register:?}: {uses:?}");
-            assert_eq!(places(&aml, link.as_bytes()).len(), 1 + 32, "{link}");
+            assert_eq!(places(&aml, link.as_bytes()).len(), 1 + 30, "{link}");
         }
     }
 
     #[test]
     fn routing_covers_every_pin_of_every_device() {
         let aml = routing(&board()).0;
-        for device in 1..32u8 {
+        for device in 1..31u8 {
             // Package of 4: dword address with FFFFh in the low word.
             let address = [0x0c, 0xff, 0xff, device, 0];
             assert_eq!(places(&aml, &address).len(), 4, "device {device}");
@@ -363,9 +429,11 @@ mod tests {
     }
 
     #[test]
-    fn a_processor_object_spells_its_own_length() {
-        let Raw(aml) = processor(0x1f);
-        assert_eq!(&aml, b"\x5b\x83\x0bCP1F\x1f\0\0\0\0\0");
-        assert_eq!(aml.len() - 2, usize::from(spec::PROCESSOR_LEN));
+    fn processors_have_the_ids_of_the_madt() {
+        for id in [0u8, 1, 0x1f, 0xfe] {
+            let Raw(aml) = processor(id);
+            let uid = raw(&Name::new("_UID".into(), &id));
+            assert_eq!((places(&aml, b"ACPI0007\0").len(), places(&aml, &uid.0).len()), (1, 1));
+        }
     }
 }

@@ -109,6 +109,7 @@ mod tests {
         assert_eq!(got, want);
     }
 
+    // checklist: 27
     #[test]
     fn any_size_gives_a_sorted_map_without_overlaps_or_a_word_on_the_video_hole() {
         for (low, high) in [(1 << 21, 0), (64 << 20, 0), (0xc000_0000, 0), (0xc000_0000, 1 << 30)] {

@@ -163,7 +163,7 @@ pub const SILENT_PORTS: [Range<u16>; 8] =
 
 /// What the ACPI tables are made from.
 pub fn board(cpus: u8) -> Board {
-    let isa = |kind, ports: &[(u16, u8)], irq| IsaDevice { kind, ports: ports.to_vec(), irq };
+    let isa = |kind, ports: &[(u16, u8)], irq| IsaDevice { kind, ports: ports.to_vec(), irq, dma: None };
     Board {
         cpus,
         ioapic: IOAPIC as u32,
@@ -179,6 +179,8 @@ pub fn board(cpus: u8) -> Board {
         sci: irq::SCI,
         reset_port: RESET_PORT,
         reset_value: 6,
+        s3: None,
+        s4: None,
         s5: 0,
         rtc_century: mc146818::CENTURY_INDEX,
         pci_window: PCI_WINDOW,
@@ -186,6 +188,8 @@ pub fn board(cpus: u8) -> Board {
         isa_bridge: 1,
         pirq_of,
         pirq_choices: vec![5, 10, 11],
+        hpet: None,
+        floppies: [None; 2],
         isa: vec![
             isa(
                 IsaKind::Motherboard,

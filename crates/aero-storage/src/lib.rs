@@ -9,6 +9,7 @@
 pub mod ahci;
 pub mod ata;
 pub mod atapi;
+pub mod floppy;
 pub mod ide;
 mod in_flight;
 pub mod nvme;

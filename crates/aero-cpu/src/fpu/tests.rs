@@ -26,6 +26,7 @@ fn third_rounds_in_every_direction() {
     assert_eq!(third(0xF7F), Outcome { value: low, flags: PE });
 }
 
+// checklist: 18
 #[test]
 fn precision_control_cuts_results() {
     let third = |control: u16| f80::div(F80::ONE, THREE, Env::from_control(control)).value.mantissa;
@@ -227,6 +228,7 @@ fn tag_word_describes_contents() {
     assert_eq!(fpu.tag_word(), 0b10_01_00 << 10 | 0x3FF);
 }
 
+// checklist: 16
 #[test]
 fn fxsave_image_round_trips() {
     let mut fpu = fpu_with(&[F80::ONE, THREE]);

@@ -375,6 +375,7 @@ macro_rules! wide {
     )*};
 }
 
+// checklist: 19
 #[test]
 fn packed_integers_match_the_host() {
     both! { false;
@@ -430,6 +431,7 @@ macro_rules! on_mmx {
     )*};
 }
 
+// checklist: 19
 #[test]
 fn shuffles_match_the_host() {
     immediates!(Pshufd "" "pshufd" "xmm0, xmm1" ""; 0 27 57 78 147 228 255);

@@ -201,6 +201,7 @@ fn relative_branch_out_of_the_canonical_half_faults_itself() {
     }
 }
 
+// checklist: 9, 11
 #[test]
 fn instruction_that_overwrites_itself_across_pages_acts_once() {
     for mode in PAGED {

@@ -21,6 +21,7 @@ mod stepping;
 mod strings;
 mod tasks;
 mod virtual8086;
+mod windows7;
 mod x87;
 
 /// These tests are of the processor alone.

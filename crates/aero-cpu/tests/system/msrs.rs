@@ -149,6 +149,7 @@ fn registers_are_for_cpl_0() {
     }
 }
 
+// checklist: 7
 #[test]
 fn microcode_revision_is_shown_after_cpuid() {
     let mut g = Guest::new(Mode::Long);

@@ -36,6 +36,7 @@ fn error_code_tells_presence_write_and_privilege() {
     }
 }
 
+// checklist: 15
 #[test]
 fn fetch_fault_sets_the_instruction_bit_only_with_no_execute_enabled() {
     for mode in PAGED {
@@ -381,6 +382,7 @@ fn wrmsr_of_a_base_checks_canonical_and_fs_uses_it() {
     assert_eq!(g.gpr(0), 0x1234);
 }
 
+// checklist: 10
 #[test]
 fn straddling_store_is_all_or_nothing() {
     const END: u64 = DATA + 0x1000;

@@ -293,6 +293,7 @@ fn msr(n: u32, value: u64) -> Vec<u8> {
     [&mov(1, n)[..], &mov(0, value as u32), &mov(2, (value >> 32) as u32), &[0x0f, 0x30]].concat()
 }
 
+// checklist: 17
 #[test]
 fn syscall_and_sysret_change_levels_in_64_bit_mode() {
     let mut g = Guest::user(Mode::Long);
@@ -371,6 +372,7 @@ fn sysenter_and_sysexit_change_levels() {
     g.faults(&[0x0f, 0x35], 0, 13, Some(0));
 }
 
+// checklist: 17
 #[test]
 fn swapgs_exchanges_bases_at_cpl_0_only() {
     let mut g = Guest::new(Mode::Long);

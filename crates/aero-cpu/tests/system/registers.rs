@@ -258,6 +258,7 @@ fn arpl_raises_the_requested_level() {
     assert_eq!((g.gpr(0), g.st().rflags() & eflags::ZF), (0x1233, 0));
 }
 
+// checklist: 14
 #[test]
 fn local_apic_answers_in_its_page_and_cr8_is_its_priority() {
     for mode in [Mode::Protected32, Mode::Long] {

@@ -113,6 +113,7 @@ fn task_switch_loads_cr3() {
     assert_eq!((g.gpr(0), g.read32(TSS + 0x28), g.st().cr3), (2, 1, 0x5_1000));
 }
 
+// checklist: 13
 #[test]
 fn task_gate_in_the_idt_switches_and_pushes_the_error_code() {
     let mut g = guest(Mode::Protected32);

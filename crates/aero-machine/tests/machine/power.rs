@@ -21,6 +21,7 @@ fn debug_exit_ends_the_run_with_its_status() {
     }
 }
 
+// checklist: 51
 #[test]
 fn s5_in_pm1_control_switches_off() {
     let mut m = speaking(Mode::Protected, |a| a.out16(0x604, 0x2000));
@@ -38,6 +39,7 @@ fn assert_resets(how: impl FnOnce(&mut Asm)) {
     }
 }
 
+// checklist: 53
 #[test]
 fn reset_by_cf9_starts_the_kernel_again() {
     assert_resets(|a| {
@@ -51,6 +53,7 @@ fn reset_by_port_92_starts_the_kernel_again() {
     assert_resets(|a| a.out(0x92, 0x01));
 }
 
+// checklist: 53
 #[test]
 fn reset_by_the_keyboard_controller_starts_the_kernel_again() {
     assert_resets(|a| a.out(0x64, 0xfe));
@@ -120,6 +123,7 @@ fn reset_leads_out_of_a_triple_fault() {
     }
 }
 
+// checklist: 51
 #[test]
 fn power_button_raises_the_system_control_interrupt() {
     use crate::kernel::Reg::Eax;

@@ -8,6 +8,7 @@ use aero_machine::Unclaimed;
 const HOLE: u32 = 0x2000_0000;
 const PORT: u16 = 0x5550;
 
+// checklist: 62
 #[test]
 fn unclaimed_reads_are_all_ones_and_listed_once() {
     for mode in MODES {
@@ -36,6 +37,7 @@ fn unclaimed_reads_are_all_ones_and_listed_once() {
     }
 }
 
+// checklist: 62
 #[test]
 fn unclaimed_writes_are_dropped_and_listed() {
     let mut m = machine(program(Mode::Protected, |a| {
