@@ -90,6 +90,8 @@ impl Output {
 pub enum Event {
     /// Standard input.
     Typed(Vec<u8>),
+    /// A drive has finished a request.
+    Drive,
     /// Standard input has ended.
     InputEnded,
     /// The host asks the program to end.
@@ -100,7 +102,7 @@ pub enum Event {
 pub struct Events {
     queue: Receiver<Event>,
     /// Keeps the queue open when no thread has its other end.
-    _open: Sender<Event>,
+    open: Sender<Event>,
 }
 
 impl Events {
@@ -115,7 +117,12 @@ impl Events {
             let to = open.clone();
             std::thread::Builder::new().name("stdin".into()).spawn(move || read_input(&to))?;
         }
-        Ok(Self { queue, _open: open })
+        Ok(Self { queue, open })
+    }
+
+    /// The other end, for more threads.
+    pub fn sender(&self) -> Sender<Event> {
+        self.open.clone()
     }
 
     /// What has come already.

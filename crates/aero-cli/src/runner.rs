@@ -197,6 +197,7 @@ impl<'a> Runner<'a> {
         let looked = self.look()?;
         let idle = match exit {
             Exit::Budget => None,
+            Exit::WaitIo => return Ok(self.wait_for_drive()),
             Exit::Idle { until } => Some(until),
             Exit::Reset => match self.machine.reset() {
                 Ok(()) => None,
@@ -304,7 +305,8 @@ impl<'a> Runner<'a> {
         if self.options.clock != Clock::Realtime {
             return self.skip_idle(until);
         }
-        if until.is_none() && !self.input_open && self.next_due().is_none() {
+        let awaited = self.input_open || self.machine.io_pending();
+        if until.is_none() && !awaited && self.next_due().is_none() {
             return Some(End::Halted);
         }
         let (now, clock) = (self.machine.now(), self.clock());
@@ -316,6 +318,16 @@ impl<'a> Runner<'a> {
             Some(event) => self.take_event(event).or_else(|| self.take_events()),
             None => None,
         }
+    }
+
+    /// The guest's time stands still until the host has finished a request to a drive.
+    fn wait_for_drive(&mut self) -> Option<End> {
+        const MOST: Duration = Duration::from_millis(20);
+        let event = self.events.wait(MOST);
+        if self.options.timeout.is_some_and(|limit| self.started.elapsed() >= limit) {
+            return Some(End::TimedOut);
+        }
+        event.and_then(|event| self.take_event(event))
     }
 
     /// Nothing happens in guest time any more: the script's clock alone goes on.
@@ -347,6 +359,7 @@ impl<'a> Runner<'a> {
         match event {
             Event::Signal(number) => return Some(End::Signal(number)),
             Event::InputEnded => self.input_open = false,
+            Event::Drive => {}
             Event::Typed(bytes) => {
                 let (bytes, quit) = match &mut self.escape {
                     Some(escape) => escape.filter(&bytes),

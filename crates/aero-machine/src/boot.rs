@@ -13,7 +13,7 @@ use aero_mem::{Gpa, GuestMemory};
 /// Puts tables, kernel and initrd into memory and the bootstrap processor at the kernel's entry.
 pub(crate) fn load(cpus: &mut [Cpu], mem: &mut GuestMemory, kernel: &Kernel) -> Result<(), BuildError> {
     let at = mem.low_ram() - acpi::AREA;
-    let tables = acpi::build(&layout::board(cpus.len() as u8), at, layout::RSDP);
+    let tables = acpi::build(&layout::board(cpus.len() as u8, layout::PM_BASE), at, layout::RSDP);
     let apics = [layout::IOAPIC..layout::IOAPIC + 0x1000, layout::LAPIC..layout::LAPIC + 0x1000];
     let map = e820::memory_map(mem.low_ram(), mem.high_ram(), tables.range.clone(), &apics);
     let start = if multiboot::is_multiboot(&kernel.image) {

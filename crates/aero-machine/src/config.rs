@@ -172,7 +172,20 @@ pub enum Boot {
     /// A kernel, started without firmware.
     Kernel(Kernel),
     /// Firmware, mapped below 4 GiB and below 1 MiB: the processor starts at its reset vector.
-    Firmware(Vec<u8>),
+    Firmware(Firmware),
+}
+
+/// Firmware and what it is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firmware {
+    /// The image: its end lies below 4 GiB and below 1 MiB.
+    pub rom: Vec<u8>,
+    /// The video BIOS, in the graphics card's expansion ROM; empty without one.
+    pub vga_bios: Vec<u8>,
+    /// What is tried first and next: `a` floppies, `c` disks, `d` discs.
+    pub order: String,
+    /// Whether a menu is offered.
+    pub menu: bool,
 }
 
 /// A kernel with what it is given.
@@ -232,6 +245,9 @@ pub enum BuildError {
     /// A number out of range.
     #[error("the instruction-count clock runs at 1 to 100000 MIPS, not at {0}")]
     Mips(u32),
+    /// A drive that has no place.
+    #[error("{0}")]
+    Drive(#[from] crate::drives::DriveError),
     /// No such processor.
     #[error("there is no CPU model '{0}'; there are {known}", known = MODELS.map(|m| m.name).join(", "))]
     Model(String),

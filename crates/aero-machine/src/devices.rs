@@ -1,17 +1,22 @@
 //! The devices of the board, owned by type and reached by name.
 
-use crate::config::Config;
-use crate::layout::{Dev, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq};
-use aero_bus::pci::{Bdf, PciFunction};
+use crate::config::{Config, Firmware};
+use crate::drives::Attached;
+use crate::firmware;
+use crate::layout::{self, Dev, FLOPPY_DMA, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq, pirq_of};
+use crate::routes::{Claim, REGION_ROM};
+use aero_bus::pci::{Bar, Bdf, ConfigSpace, PciFunction};
 use aero_bus::{Cx, Device, Fabric, IrqLine};
 use aero_chipset::acpi_pm::AcpiPm;
 use aero_chipset::coprocessor::CoprocessorError;
 use aero_chipset::debug_ports::{DebugCon, DebugExit, PostPort};
 use aero_chipset::fw_cfg::FwCfg;
 use aero_chipset::i440fx::{HostBridge, PciHost};
+use aero_chipset::i8237::Dma;
 use aero_chipset::i8254::Pit;
 use aero_chipset::i8259::Pic;
 use aero_chipset::ioapic::IoApic;
+use aero_chipset::lpt::Lpt;
 use aero_chipset::mc146818::Rtc;
 use aero_chipset::piix::{IsaBridge, PowerManagement, ResetControl, SystemControlA};
 use aero_chipset::serial::Serial;
@@ -19,6 +24,9 @@ use aero_chipset::test_device::TestDevice;
 use aero_devices_input::i8042::I8042;
 use aero_gpu::Vga;
 use aero_mem::GuestMemory;
+use aero_storage::ahci::Ahci;
+use aero_storage::floppy::Floppy;
+use aero_storage::ide::Ide;
 
 /// All devices.
 pub(crate) struct Devices {
@@ -41,6 +49,11 @@ pub(crate) struct Devices {
     pub debug_exit: DebugExit,
     pub debugcon: DebugCon,
     pub fw_cfg: FwCfg,
+    pub dma: Dma,
+    pub floppy: Floppy,
+    pub parallel: Lpt,
+    pub ide: Ide,
+    pub ahci: Option<Ahci>,
     pub test_device: Option<TestDevice>,
 }
 
@@ -50,6 +63,8 @@ pub(crate) struct Lines {
     pub isa: [IrqLine; 16],
     /// I/O APIC pins from 16 on.
     pub high: [IrqLine; 8],
+    /// PIRQA# to PIRQD#, which pins of PCI functions are wired to.
+    pub pirq: [IrqLine; 4],
     /// The PIC's output.
     pub intr: IrqLine,
 }
@@ -59,8 +74,14 @@ impl Lines {
         Self {
             isa: core::array::from_fn(|_| fabric.mint_line()),
             high: core::array::from_fn(|_| fabric.mint_line()),
+            pirq: core::array::from_fn(|_| fabric.mint_line()),
             intr: fabric.mint_line(),
         }
+    }
+
+    /// The line of a function's pin: 1 INTA# to 4 INTD#.
+    pub fn pin(&self, at: Bdf, pin: u8) -> IrqLine {
+        self.pirq[usize::from(pirq_of(at.device(), pin.wrapping_sub(1)))]
     }
 
     /// All lines of devices by their global number.
@@ -70,16 +91,22 @@ impl Lines {
 }
 
 impl Devices {
-    pub fn new(config: &Config, lines: &Lines, mem: &GuestMemory) -> Self {
+    pub fn new(
+        config: &Config,
+        drives: &Attached,
+        firmware: Option<&Firmware>,
+        lines: &Lines,
+        mem: &GuestMemory,
+    ) -> Self {
         let isa = |n: u8| lines.isa[usize::from(n)];
         Self {
             pic: Pic::new(lines.intr),
             pit: Pit::new(isa(irq::PIT)),
-            rtc: Rtc::new(isa(irq::RTC), config.rtc, mem.low_ram(), mem.high_ram()),
+            rtc: rtc(isa(irq::RTC), config, drives, mem),
             ioapic: IoApic::new(),
             serial: Serial::new(isa(irq::COM1)),
             i8042: I8042::new(isa(irq::KEYBOARD), isa(irq::MOUSE)),
-            vga: config.vga.then(|| Vga::new(mem.video_size())),
+            vga: config.vga.then(|| vga(firmware, mem)),
             pci_host: PciHost::new(),
             host_bridge: HostBridge::new(),
             isa_bridge: IsaBridge::new(),
@@ -91,7 +118,12 @@ impl Devices {
             post: PostPort::new(),
             debug_exit: DebugExit::new(),
             debugcon: DebugCon::new(config.debugcon.len()),
-            fw_cfg: FwCfg::new(1, mem.ram_size(), &[]),
+            fw_cfg: firmware::describe(config, drives, firmware, mem),
+            dma: Dma::new(),
+            floppy: drives.floppy(isa(irq::FLOPPY)),
+            parallel: Lpt::new(isa(irq::LPT1)),
+            ide: Ide::new(irq::IDE.map(isa), drives.ide()),
+            ahci: drives.ahci().map(|units| Ahci::new(lines.pin(layout::AHCI, 1), units)),
             test_device: config.test_device.then(|| TestDevice::new(lines.global())),
         }
     }
@@ -118,8 +150,13 @@ impl Devices {
             Dev::DebugExit => &mut self.debug_exit,
             Dev::DebugCon => &mut self.debugcon,
             Dev::FwCfg => &mut self.fw_cfg,
+            Dev::Dma => &mut self.dma,
+            Dev::Floppy => &mut self.floppy,
+            Dev::Parallel => &mut self.parallel,
+            Dev::Ide => &mut self.ide,
+            Dev::Ahci => return self.ahci.as_mut().map(|a| a as &mut dyn Device),
             Dev::TestDevice => return self.test_device.as_mut().map(|t| t as &mut dyn Device),
-            Dev::Typist => return None,
+            Dev::Typist | Dev::Pirq => return None,
         })
     }
 
@@ -140,6 +177,27 @@ impl Devices {
         self.isa_bridge.config().write(0x60, d << 24 | c << 16 | b << 8 | a, 0xf);
     }
 
+    /// Lets the ISA bus's DMA controller move what the floppy controller has or wants.
+    pub fn serve_dma(&mut self, fabric: &mut Fabric, mem: &mut GuestMemory) {
+        self.dma.serve(&mut Cx::new(fabric, mem, Dev::Floppy.id()), FLOPPY_DMA, &mut self.floppy);
+    }
+
+    /// Tells firmware in the ACPI tables where it has put the power-management ports, or `usual` before it has.
+    pub fn describe_power(&mut self, usual: u16) {
+        let base = self.power.pm_base().unwrap_or(usual);
+        firmware::describe_board(&mut self.fw_cfg, base);
+    }
+
+    /// What the base address registers of all functions decode now: ports, and memory.
+    pub fn bars(&mut self) -> (Vec<Claim>, Vec<Claim>) {
+        let (mut ports, mut memory) = (Vec::new(), Vec::new());
+        for (_, dev) in FUNCTIONS {
+            let Some(function) = self.get(dev).and_then(|d| d.pci()) else { continue };
+            claims(function.config(), dev, &mut ports, &mut memory);
+        }
+        (ports, memory)
+    }
+
     /// The PCI function at `bdf`.
     pub fn function(&mut self, bdf: Bdf) -> Option<(Dev, &mut dyn PciFunction)> {
         let dev = FUNCTIONS.iter().find(|(at, _)| *at == bdf)?.1;
@@ -147,8 +205,34 @@ impl Devices {
     }
 }
 
+fn rtc(irq: IrqLine, config: &Config, drives: &Attached, mem: &GuestMemory) -> Rtc {
+    let mut rtc = Rtc::new(irq, config.rtc, mem.low_ram(), mem.high_ram());
+    rtc.describe_floppies(drives.floppy_kinds().map(|kind| kind.map_or(0, |kind| kind as u8)));
+    rtc
+}
+
+fn vga(firmware: Option<&Firmware>, mem: &GuestMemory) -> Vga {
+    let vga = Vga::new(mem.video_size());
+    match firmware.map(|f| &f.vga_bios[..]) {
+        None | Some([]) => vga,
+        Some(bios) => vga.with_bios(bios),
+    }
+}
+
+fn claims(config: &ConfigSpace, dev: Dev, ports: &mut Vec<Claim>, memory: &mut Vec<Claim>) {
+    for index in 0..6 {
+        if let Some((bar, base)) = config.bar(usize::from(index)) {
+            let to = if matches!(bar, Bar::Io { .. }) { &mut *ports } else { &mut *memory };
+            to.push(Claim::new(base, bar.size(), dev, index));
+        }
+    }
+    if let Some((base, size)) = config.rom() {
+        memory.push(Claim::new(base, size.into(), dev, REGION_ROM));
+    }
+}
+
 /// Every device, in the order of reset.
-const ALL: [Dev; 20] = [
+const ALL: [Dev; 25] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
@@ -168,6 +252,11 @@ const ALL: [Dev; 20] = [
     Dev::DebugCon,
     Dev::Coprocessor,
     Dev::FwCfg,
+    Dev::Dma,
+    Dev::Floppy,
+    Dev::Parallel,
+    Dev::Ide,
+    Dev::Ahci,
     Dev::TestDevice,
 ];
 

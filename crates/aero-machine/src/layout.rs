@@ -6,7 +6,7 @@
 use aero_bus::DeviceId;
 use aero_bus::pci::Bdf;
 use aero_chipset::{acpi_pm, mc146818};
-use aero_firmware::acpi::{Board, IsaDevice, IsaKind};
+use aero_firmware::{Board, FloppyKind, IsaDevice, IsaKind};
 use core::ops::Range;
 
 /// The devices of the board, numbered for timers and saved state.
@@ -55,6 +55,18 @@ pub enum Dev {
     Typist,
     /// Floating-point errors, port F0h.
     Coprocessor,
+    /// The pair of 8237s.
+    Dma,
+    /// 82077AA.
+    Floppy,
+    /// LPT1.
+    Parallel,
+    /// 00:01.1.
+    Ide,
+    /// 00:04.0.
+    Ahci,
+    /// Not a device: what the ISA bridge makes of the four PCI interrupt lines.
+    Pirq,
 }
 
 impl Dev {
@@ -75,7 +87,8 @@ pub const RSDP: u64 = 0xf_5a00;
 
 /// First port of the power-management block.
 pub const PM_BASE: u16 = 0x600;
-const PM_LEN: u16 = 64;
+/// Ports of that block.
+pub const PM_LEN: u16 = 64;
 const GPE0: u16 = 0xafe0;
 const GPE0_LEN: u16 = 4;
 const SMI_CMD: u16 = 0xb2;
@@ -101,6 +114,12 @@ pub mod irq {
     pub const MOUSE: u8 = 12;
     /// Floating-point errors.
     pub const FPU: u8 = 13;
+    /// Floppy controller.
+    pub const FLOPPY: u8 = 6;
+    /// LPT1.
+    pub const LPT1: u8 = 7;
+    /// The two channels of the IDE function.
+    pub const IDE: [u8; 2] = [14, 15];
 }
 
 /// What firmware steers PIRQ A–D to at power-on.
@@ -111,16 +130,21 @@ pub fn ioapic_pin(irq: u8) -> u8 {
     if irq == 0 { 2 } else { irq }
 }
 
+/// Where the AHCI controller is, if a drive is on it.
+pub const AHCI: Bdf = Bdf::new(0, 4, 0);
+
 /// PCI functions.
-pub const FUNCTIONS: [(Bdf, Dev); 4] = [
+pub const FUNCTIONS: [(Bdf, Dev); 6] = [
     (Bdf::new(0, 0, 0), Dev::HostBridge),
     (Bdf::new(0, 1, 0), Dev::IsaBridge),
+    (Bdf::new(0, 1, 1), Dev::Ide),
     (Bdf::new(0, 1, 3), Dev::PowerManagement),
     (Bdf::new(0, 2, 0), Dev::Vga),
+    (AHCI, Dev::Ahci),
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 22] = [
+pub const PORTS: [(u16, u16, Dev, u8); 32] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -136,13 +160,23 @@ pub const PORTS: [(u16, u16, Dev, u8); 22] = [
     (0x3b0, 0x30, Dev::Vga, aero_gpu::REGION_PORTS),
     (0x1ce, 3, Dev::Vga, aero_gpu::REGION_VBE_PORTS),
     (COM1, 8, Dev::Serial, 0),
-    (PM_BASE, PM_LEN, Dev::AcpiPm, 0),
     (GPE0, GPE0_LEN, Dev::AcpiPm, 1),
     (PCI_CONFIG, 1, Dev::PciHost, 0),
     (RESET_PORT, 1, Dev::ResetControl, 0),
     (0xcfa, 6, Dev::PciHost, 0),
     (0xed, 1, Dev::PostPort, 0),
     (0x510, 2, Dev::FwCfg, 0),
+    (0x514, 8, Dev::FwCfg, 1),
+    (0x00, 0x10, Dev::Dma, 0),
+    (0xc0, 0x20, Dev::Dma, 1),
+    (0x81, 0x0f, Dev::Dma, 2),
+    (0x3f0, 6, Dev::Floppy, 0),
+    (0x3f7, 1, Dev::Floppy, 1),
+    (0x378, 3, Dev::Parallel, 0),
+    (0x1f0, 8, Dev::Ide, 0),
+    (0x3f6, 1, Dev::Ide, 1),
+    (0x170, 8, Dev::Ide, 2),
+    (0x376, 1, Dev::Ide, 3),
 ];
 
 /// Ports of the device of test kernels, where there is one: they come before the others.
@@ -156,20 +190,30 @@ pub const TEST_PORTS: [(u16, u16, Dev, u8); 4] = [
 /// Its memory.
 pub const TEST_MEMORY: u64 = 0xff00_0000;
 
-/// Ports that nobody answers and nobody wonders about: probed by every Linux boot (floppy, second to fourth serial
-/// port, ISA PnP, 8237, coprocessor reset, ELCR neighbours).
-pub const SILENT_PORTS: [Range<u16>; 8] =
-    [0x00..0x20, 0x81..0x90, 0xc0..0xe0, 0xf0..0x100, 0x279..0x27a, 0x2e8..0x300, 0x3e8..0x3f8, 0xa79..0xa7a];
+/// Ports that nobody answers and nobody wonders about: probed by every Linux boot (second to fourth serial port, ISA PnP,
+/// coprocessor reset).
+pub const SILENT_PORTS: [Range<u16>; 6] =
+    [0x10..0x20, 0xf0..0x100, 0x279..0x27a, 0x2e8..0x300, 0x3e8..0x3f0, 0xa79..0xa7a];
+
+/// What the ACPI tables say of floppy drives: a topology that does not change with what is in them.
+const FLOPPIES: [Option<FloppyKind>; 2] = [Some(FloppyKind::D1440), None];
+
+/// The DMA channel of the floppy controller.
+pub const FLOPPY_DMA: u8 = 2;
 
 /// What the ACPI tables are made from.
-pub fn board(cpus: u8) -> Board {
+pub fn board(cpus: u8, pm_base: u16) -> Board {
     let isa = |kind, ports: &[(u16, u8)], irq| IsaDevice { kind, ports: ports.to_vec(), irq, dma: None };
+    let floppy = IsaDevice {
+        dma: Some(FLOPPY_DMA),
+        ..isa(IsaKind::Floppy, &[(0x3f0, 6), (0x3f7, 1)], Some(irq::FLOPPY))
+    };
     Board {
         cpus,
         ioapic: IOAPIC as u32,
         ioapic_id: 0,
         lapic: LAPIC as u32,
-        pm_base: PM_BASE,
+        pm_base,
         pm_len: PM_LEN as u8,
         gpe0: GPE0,
         gpe0_len: GPE0_LEN as u8,
@@ -189,7 +233,7 @@ pub fn board(cpus: u8) -> Board {
         pirq_of,
         pirq_choices: vec![5, 10, 11],
         hpet: None,
-        floppies: [None; 2],
+        floppies: FLOPPIES,
         isa: vec![
             isa(
                 IsaKind::Motherboard,
@@ -198,7 +242,7 @@ pub fn board(cpus: u8) -> Board {
                     (0x92, 1),
                     (SMI_CMD, 2),
                     (0x4d0, 2),
-                    (PM_BASE, PM_LEN as u8),
+                    (pm_base, PM_LEN as u8),
                     (GPE0, GPE0_LEN as u8),
                 ],
                 None,
@@ -211,6 +255,9 @@ pub fn board(cpus: u8) -> Board {
             isa(IsaKind::Keyboard, &[(0x60, 1), (0x64, 1)], Some(irq::KEYBOARD)),
             isa(IsaKind::Mouse, &[], Some(irq::MOUSE)),
             isa(IsaKind::Serial, &[(COM1, 8)], Some(irq::COM1)),
+            isa(IsaKind::Parallel, &[(0x378, 3)], Some(irq::LPT1)),
+            isa(IsaKind::Dma, &[(0x00, 0x10), (0x81, 0x0f), (0xc0, 0x20)], None),
+            floppy,
         ],
     }
 }

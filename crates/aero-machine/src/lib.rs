@@ -10,10 +10,14 @@ mod boot;
 mod clock;
 mod config;
 mod devices;
+mod drives;
 mod engine;
+mod firmware;
 pub mod guest_cpu;
+mod hub;
 pub mod layout;
 mod machine;
+mod routes;
 mod typist;
 mod world;
 
@@ -22,9 +26,11 @@ pub use aero_gpu::Frame;
 pub use aero_jit::job::Tier;
 pub use clock::WallClock;
 pub use config::{
-    Boot, BuildError, ClockConfig, Config, CpuChoice, FirmwareError, JitConfig, JitTier, Kernel,
+    Boot, BuildError, ClockConfig, Config, CpuChoice, Firmware, FirmwareError, JitConfig, JitTier, Kernel,
     MAX_FIRMWARE, REPEATABLE_RTC,
 };
+pub use drives::{Bus, Drive, DriveError};
 pub use engine::{Engine, processor};
+pub use hub::DriveTally;
 pub use machine::{Compiled, Exit, Machine, Stats};
 pub use world::Unclaimed;

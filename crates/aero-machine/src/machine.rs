@@ -3,9 +3,12 @@
 use crate::boot;
 use crate::clock::{Clock, WallClock};
 use crate::config::{Boot, BuildError, ClockConfig, Config, JitConfig, JitTier, Kernel};
+use crate::drives::{Attached, Drive};
 use crate::engine::{self, Engine};
+use crate::hub::DriveTally;
 use crate::layout::Dev;
 use crate::world::{Unclaimed, World};
+use aero_bus::block::BlockBackend;
 use aero_bus::{PowerRequest, VmTime};
 use aero_cpu::lapic::{Delivery, DeliveryMode, Icr, Message, Shorthand};
 use aero_cpu::{Cpu, CpuConfig, Exit as CpuExit};
@@ -24,6 +27,8 @@ pub enum Exit {
         /// Virtual time of the next timer.
         until: Option<VmTime>,
     },
+    /// With the clock `icount`: the guest's time has come to where a request to a drive ends, and the host has not finished it.
+    WaitIo,
     /// The guest switched the machine off.
     Shutdown,
     /// The guest asked for a reset: call [`Machine::reset`] and go on, or stop.
@@ -50,6 +55,8 @@ pub struct Stats {
     pub cpu: aero_cpu::Counters,
     /// Compiled code, if there is any.
     pub jit: Option<Compiled>,
+    /// What each drive has moved, in the order of the drives.
+    pub drives: Vec<DriveTally>,
     /// Ports and pages that nothing answered.
     pub unclaimed: usize,
     /// The last POST code.
@@ -97,7 +104,7 @@ impl Machine {
     pub fn arena_bytes(config: &Config, boot: &Boot) -> u64 {
         let rom = match boot {
             Boot::Kernel(_) => 0,
-            Boot::Firmware(rom) => rom.len() as u64,
+            Boot::Firmware(firmware) => firmware.rom.len() as u64,
         };
         GuestMemory::arena_bytes_with_video(config.memory, 1, rom, config.video_memory())
     }
@@ -112,6 +119,20 @@ impl Machine {
         wall: Box<dyn WallClock>,
         engine: Option<Engine>,
     ) -> Result<Self, BuildError> {
+        Self::with_drives(config, boot, Vec::new(), wall, engine)
+    }
+
+    /// The same with drives.
+    ///
+    /// # Errors
+    /// As for [`Machine::with_engine`], and when a drive has no place.
+    pub fn with_drives(
+        config: Config,
+        boot: Boot,
+        drives: Vec<Drive>,
+        wall: Box<dyn WallClock>,
+        engine: Option<Engine>,
+    ) -> Result<Self, BuildError> {
         if let ClockConfig::Icount { mips } = config.clock
             && !(1..=100_000).contains(&mips)
         {
@@ -123,22 +144,24 @@ impl Machine {
             hyperv: config.hyperv,
             seed: config.rtc,
         };
+        let drives = Attached::new(drives)?;
         // A bad file is told before memory is asked for.
-        let (kernel, rom) = match boot {
+        let (kernel, firmware) = match boot {
             Boot::Kernel(kernel) => {
                 boot::check(&kernel)?;
-                (Some(kernel), Vec::new())
+                (Some(kernel), None)
             }
-            Boot::Firmware(rom) => {
-                boot::check_firmware(&rom)?;
-                (None, rom)
+            Boot::Firmware(firmware) => {
+                boot::check_firmware(&firmware.rom)?;
+                (None, Some(firmware))
             }
         };
         let repeatable = matches!(config.clock, ClockConfig::Icount { .. });
         let jit = JitConfig { exact: config.jit.exact || repeatable, ..config.jit };
-        let (mem, cpu) = engine::processor((config.memory, config.video_memory()), &rom, cpu, &jit, engine)?;
+        let rom = firmware.as_ref().map_or(&[][..], |f| &f.rom);
+        let (mem, cpu) = engine::processor((config.memory, config.video_memory()), rom, cpu, &jit, engine)?;
         let cpus = vec![cpu];
-        let world = World::new(&config, Clock::new(config.clock, wall), &mem);
+        let world = World::new(&config, Clock::new(config.clock, wall), drives, firmware.as_ref(), &mem);
         let mut machine = Self { mem, cpus, world, kernel, fault: None, tier: jit.tier };
         machine.reset()?;
         Ok(machine)
@@ -178,6 +201,9 @@ impl Machine {
             if let Some(exit) = self.power_request() {
                 return exit;
             }
+            if self.world.hub.is_waiting(now) {
+                return Exit::WaitIo;
+            }
             let retired = self.retired();
             if retired >= end {
                 return Exit::Budget;
@@ -201,6 +227,7 @@ impl Machine {
     fn advance(&mut self) -> VmTime {
         let now = self.world.sync(self.cpus[0].core.retired);
         self.world.run_timers(&mut self.mem);
+        self.world.run_drives(&mut self.mem);
         for cpu in &mut self.cpus {
             cpu.core.lapic.tick(now.0);
         }
@@ -261,7 +288,8 @@ impl Machine {
 
     fn next_deadline(&self) -> Option<VmTime> {
         let apics = self.cpus.iter().filter_map(|c| c.core.lapic.next_deadline().map(VmTime));
-        self.world.fabric.timers.next_deadline().into_iter().chain(apics).min()
+        let drives = self.world.hub.next_deadline();
+        self.world.fabric.timers.next_deadline().into_iter().chain(drives).chain(apics).min()
     }
 
     /// The processor is halted: jump to the next timer, or let the host wait for it.
@@ -332,9 +360,22 @@ impl Machine {
                 tally: translator.tally(),
                 interpreted: cpu.regions().interpreted(),
             }),
+            drives: self.world.hub.tallies().to_vec(),
             unclaimed: self.world.unclaimed().count(),
             post_code: self.world.devices.post.code(),
         }
+    }
+
+    /// Puts a medium into drive `n`, in the order of the drives that the machine was built with, or takes it out. A disc drive
+    /// whose tray the guest has locked is only told of the wish to take it out; then, or where media do not change, this is false.
+    pub fn change_medium(&mut self, n: usize, backend: Option<Box<dyn BlockBackend>>) -> bool {
+        self.world.sync(self.cpus[0].core.retired);
+        self.world.change_medium(n, backend)
+    }
+
+    /// Whether a request to a drive is under way: its end may come while the guest is idle.
+    pub fn io_pending(&self) -> bool {
+        !self.world.hub.is_idle()
     }
 
     /// Ports and memory pages that the guest used and nothing answered.

@@ -1,15 +1,22 @@
 //! Everything outside the processors: routes accesses to devices, moves interrupts, keeps the time.
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Firmware};
 use crate::devices::{Devices, Lines, dev_of};
-use crate::layout::{Dev, IOAPIC, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin};
+use crate::drives::{Attached, Place};
+use crate::hub::Hub;
+use crate::layout::{
+    Dev, IOAPIC, PM_BASE, PM_LEN, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin,
+};
+use crate::routes::{Claim, Routes};
 use crate::typist::Typist;
+use aero_bus::block::{BlockBackend, DriveId, Medium};
 use aero_bus::{At, Cx, Fabric, Mmio, PortIo, VmTime, Width};
 use aero_chipset::test_device::{MEMORY_SIZE, REGION_MEMORY};
 use aero_cpu::Bus;
 use aero_cpu::lapic::Icr;
 use aero_mem::{Gpa, GuestMemory, VGA_WINDOW};
+use aero_storage::atapi::Cd;
 use std::collections::BTreeSet;
 
 /// An access that no device claimed.
@@ -24,6 +31,9 @@ pub enum Unclaimed {
 /// Trip-wires kept at most: a guest that scans everything must not fill the host's memory.
 const MAX_UNCLAIMED: usize = 4096;
 
+/// Requests brought back between two slices at most.
+const MAX_ENDS: u32 = 4096;
+
 /// The board.
 pub(crate) struct World {
     pub fabric: Fabric,
@@ -33,10 +43,15 @@ pub(crate) struct World {
     pub typist: Typist,
     /// Interrupt commands of local APICs, delivered by the machine.
     pub ipis: Vec<Icr>,
-    debug_exit: Option<u16>,
-    debugcon: Vec<u16>,
-    post_port: Option<u16>,
-    test_device: bool,
+    /// Requests to drives.
+    pub hub: Hub,
+    /// Where each drive is.
+    places: Vec<Place>,
+    routes: Routes,
+    /// Ports and memory that are where they are, first claim first.
+    fixed: (Vec<Claim>, Vec<Claim>),
+    /// ISA interrupts that PCI interrupts hold high.
+    pirq_high: u16,
     unclaimed: BTreeSet<Unclaimed>,
     /// The next timer when the processor was last entered: one armed before it asks for attention.
     horizon: Option<VmTime>,
@@ -45,20 +60,27 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub fn new(config: &Config, clock: Clock, mem: &GuestMemory) -> Self {
+    pub fn new(
+        config: &Config,
+        clock: Clock,
+        drives: Attached,
+        firmware: Option<&Firmware>,
+        mem: &GuestMemory,
+    ) -> Self {
         let mut fabric = Fabric::new();
         let lines = Lines::mint(&mut fabric);
         Self {
-            devices: Devices::new(config, &lines, mem),
+            devices: Devices::new(config, &drives, firmware, &lines, mem),
+            places: drives.places().to_vec(),
+            hub: Hub::new(drives.into_backends(), clock.skips_idle_time()),
             fabric,
             lines,
             clock,
             typist: Typist::default(),
             ipis: Vec::new(),
-            debug_exit: config.debug_exit,
-            debugcon: config.debugcon.clone(),
-            post_port: config.post_port,
-            test_device: config.test_device,
+            routes: Routes::new(),
+            fixed: (fixed_ports(config), fixed_memory(config)),
+            pirq_high: 0,
             unclaimed: BTreeSet::new(),
             horizon: None,
             intr_rose: false,
@@ -69,7 +91,9 @@ impl World {
         self.fabric.clear();
         self.typist = Typist::default();
         self.ipis.clear();
+        self.pirq_high = 0;
         self.devices.reset(&mut self.fabric, mem);
+        self.reroute();
         self.settle(mem);
         self.map_memory(mem);
     }
@@ -77,6 +101,7 @@ impl World {
     /// Without firmware: the board as it would leave it.
     pub fn leave_as_firmware_does(&mut self, mem: &mut GuestMemory) {
         self.devices.leave_as_firmware_does();
+        self.reroute();
         self.map_memory(mem);
     }
 
@@ -107,6 +132,7 @@ impl World {
                 Some(device) => device.timer(&mut cx, which),
                 None => self.typist.press_next(&mut self.fabric, mem, &mut self.devices.i8042),
             }
+            self.after_port(mem, dev);
             self.settle(mem);
         }
     }
@@ -139,6 +165,8 @@ impl World {
             for change in changes {
                 if change.line == self.lines.intr {
                     self.intr_rose |= change.level;
+                } else if self.lines.pirq.contains(&change.line) {
+                    self.steer_pirqs(mem);
                 } else if let Some(n) = self.lines.high.iter().position(|l| *l == change.line) {
                     let mut cx = Cx::new(&mut self.fabric, mem, Dev::IoApic.id());
                     self.devices.ioapic.set_pin(&mut cx, 16 + n as u8, change.level);
@@ -153,26 +181,67 @@ impl World {
         }
     }
 
-    fn port_owner(&self, port: u16) -> Option<(Dev, At)> {
-        if self.debug_exit == Some(port) {
-            return Some((Dev::DebugExit, At::new(0, 0)));
+    /// Carries the four PCI interrupt lines to the ISA interrupts that the ISA bridge steers them to.
+    fn steer_pirqs(&mut self, mem: &mut GuestMemory) {
+        let high = (0..4u8).filter(|n| self.fabric.level(self.lines.pirq[usize::from(*n)]));
+        let high = high.filter_map(|n| self.devices.isa_bridge.pirq_irq(n)).fold(0u16, |all, n| all | 1 << n);
+        let mut changed = high ^ core::mem::replace(&mut self.pirq_high, high);
+        while changed != 0 {
+            let n = changed.trailing_zeros() as usize;
+            changed &= changed - 1;
+            Cx::new(&mut self.fabric, mem, Dev::Pirq.id()).set_irq(self.lines.isa[n], high >> n & 1 != 0);
         }
-        if let Some(n) = self.debugcon.iter().position(|p| *p == port) {
-            return Some((Dev::DebugCon, At::new(n as u8, 0)));
+    }
+
+    /// Takes the requests to drives that devices have submitted, and brings back what has ended.
+    pub fn run_drives(&mut self, mem: &mut GuestMemory) {
+        // A bound, so that a guest whose requests end at once cannot keep the host.
+        for _ in 0..MAX_ENDS {
+            if self.fabric.has_transfers() {
+                let now = self.fabric.now();
+                for (device, request) in self.fabric.take_transfers() {
+                    self.hub.submit(now, device, request);
+                }
+            }
+            let Some((id, end)) = self.hub.take_done(self.fabric.now()) else { return };
+            let Some(dev) = dev_of(id) else { continue };
+            if let Some(device) = self.devices.get(dev) {
+                device.complete(&mut Cx::new(&mut self.fabric, mem, id), end);
+            }
+            self.after_port(mem, dev);
+            self.settle(mem);
         }
-        if self.post_port == Some(port) {
-            return Some((Dev::PostPort, At::new(1, 0)));
+    }
+
+    /// Puts another medium into a drive, or takes it out; false if the drive refuses.
+    pub fn change_medium(&mut self, n: usize, backend: Option<Box<dyn BlockBackend>>) -> bool {
+        let Some(place) = self.places.get(n) else { return false };
+        let id = DriveId(n as u8);
+        let medium = backend.as_ref().map(|b| b.medium());
+        let changed = match *place {
+            Place::Floppy(drive) => self.devices.floppy.insert(drive, medium.map(|m| (id, m))),
+            Place::Ide(channel, unit) => {
+                change_disc(self.devices.ide.cd(channel.into(), unit.into()), medium)
+            }
+            Place::Ahci(port) => {
+                let cd = self.devices.ahci.as_mut().and_then(|ahci| ahci.cd(port.into()));
+                change_disc(cd, medium)
+            }
+        };
+        if changed {
+            self.hub.change(id, backend);
         }
-        let test_ports = TEST_PORTS.iter().filter(|_| self.test_device);
-        test_ports
-            .chain(&PORTS)
-            .find(|(first, count, ..)| port.wrapping_sub(*first) < *count)
-            .map(|(first, _, dev, region)| (*dev, At::new(*region, u64::from(port - first))))
-            .map(|(dev, at)| match dev {
-                // CFAh continues what CF8h begins.
-                Dev::PciHost if port > RESET_PORT => (dev, At::new(0, u64::from(port - 0xcf8))),
-                _ => (dev, at),
-            })
+        changed
+    }
+
+    /// Makes the table of who answers where, after something has moved.
+    fn reroute(&mut self) {
+        let (bar_ports, bar_memory) = self.devices.bars();
+        let power = self.devices.power.pm_base();
+        let power = power.map(|base| Claim::new(base.into(), PM_LEN.into(), Dev::AcpiPm, 0));
+        let (ports, memory) = self.fixed.clone();
+        let ports = ports.into_iter().chain(power).chain(bar_ports).collect();
+        self.routes.rebuild(ports, memory.into_iter().chain(bar_memory).collect());
     }
 
     fn config_access(&mut self, at: At, width: Width) -> Option<aero_chipset::i440fx::ConfigAccess> {
@@ -189,12 +258,25 @@ impl World {
                 self.devices.function(access.bdf).map_or(u32::MAX, |(_, f)| f.config().read(access.register));
             return access.from_dword(dword, width);
         }
-        let Some((dev, at)) = self.port_owner(port) else { return self.miss(Unclaimed::Port(port), width) };
+        let Some((dev, at)) = self.routes.port(port) else { return self.miss(Unclaimed::Port(port), width) };
         let mut cx = Cx::new(&mut self.fabric, mem, dev.id());
         let answer = self.devices.get(dev).and_then(|d| d.pio()).map(|p| PortIo::read(p, &mut cx, at, width));
+        if dev == Dev::Floppy {
+            self.after_port(mem, dev);
+        }
         match answer {
             Some(Ok(value)) => value & width.ones(),
             _ => self.miss(Unclaimed::Port(port), width),
+        }
+    }
+
+    /// What a device's call may have changed beyond itself.
+    #[inline]
+    fn after_port(&mut self, mem: &mut GuestMemory, dev: Dev) {
+        match dev {
+            Dev::SystemControlA | Dev::I8042 => self.map_memory(mem),
+            Dev::Floppy | Dev::Dma => self.devices.serve_dma(&mut self.fabric, mem),
+            _ => {}
         }
     }
 
@@ -205,7 +287,7 @@ impl World {
         {
             return self.config_write(mem, access, value);
         }
-        let Some((dev, at)) = self.port_owner(port) else {
+        let Some((dev, at)) = self.routes.port(port) else {
             self.miss(Unclaimed::Port(port), width);
             return;
         };
@@ -215,9 +297,7 @@ impl World {
         if !matches!(done, Some(Ok(()))) {
             self.miss(Unclaimed::Port(port), width);
         }
-        if matches!(dev, Dev::SystemControlA | Dev::I8042) {
-            self.map_memory(mem);
-        }
+        self.after_port(mem, dev);
     }
 
     fn config_write(
@@ -226,26 +306,19 @@ impl World {
         access: aero_chipset::i440fx::ConfigAccess,
         value: u64,
     ) {
-        if let Some((dev, function)) = self.devices.function(access.bdf) {
-            function.config().write(access.register, access.to_dword(value), access.enables);
-            function.config_written(&mut Cx::new(&mut self.fabric, mem, dev.id()), access.register);
-            if dev == Dev::HostBridge {
-                self.map_memory(mem);
+        let Some((dev, function)) = self.devices.function(access.bdf) else { return };
+        function.config().write(access.register, access.to_dword(value), access.enables);
+        function.config_written(&mut Cx::new(&mut self.fabric, mem, dev.id()), access.register);
+        match (dev, access.register) {
+            (Dev::HostBridge, _) => self.map_memory(mem),
+            (Dev::IsaBridge, _) => self.steer_pirqs(mem),
+            (Dev::PowerManagement, _) => {
+                self.reroute();
+                self.devices.describe_power(PM_BASE);
             }
+            (_, 0x04..=0x27 | 0x30) => self.reroute(),
+            _ => {}
         }
-    }
-
-    fn memory_owner(&self, gpa: u64) -> Option<(Dev, At)> {
-        if VGA_WINDOW.contains(&gpa) {
-            return Some((Dev::Vga, At::new(aero_gpu::REGION_MEMORY, gpa - VGA_WINDOW.start)));
-        }
-        if self.test_device && (TEST_MEMORY..TEST_MEMORY + MEMORY_SIZE).contains(&gpa) {
-            return Some((Dev::TestDevice, At::new(REGION_MEMORY, gpa - TEST_MEMORY)));
-        }
-        if let Some(at) = self.devices.vga.as_ref().and_then(|v| v.decode(gpa)) {
-            return Some((Dev::Vga, at));
-        }
-        (IOAPIC..IOAPIC + 0x1000).contains(&gpa).then(|| (Dev::IoApic, At::new(0, gpa - IOAPIC)))
     }
 
     /// What an access that nothing answers reads as; told once.
@@ -259,6 +332,41 @@ impl World {
     }
 }
 
+/// Puts a disc into a drive, or asks for it back; false if it stays, or this is no such drive.
+fn change_disc(drive: Option<&mut Cd>, medium: Option<Medium>) -> bool {
+    let Some(drive) = drive else { return false };
+    match medium {
+        Some(medium) => drive.insert(medium),
+        None => return drive.eject(false),
+    }
+    true
+}
+
+/// Ports that do not move. Those of the user's choice come first, then the test device's.
+fn fixed_ports(config: &Config) -> Vec<Claim> {
+    let one = |port: u16, dev, region| Claim::new(port.into(), 1, dev, region);
+    let consoles = config.debugcon.iter().zip(0..);
+    let tests = TEST_PORTS.iter().filter(|_| config.test_device);
+    let exit = config.debug_exit.map(|port| one(port, Dev::DebugExit, 0));
+    let consoles = consoles.map(|(port, n)| one(*port, Dev::DebugCon, n));
+    let post = config.post_port.map(|port| one(port, Dev::PostPort, 1));
+    let board = tests.chain(&PORTS).map(|(first, count, dev, region)| Claim {
+        // CFAh continues what CF8h begins.
+        offset: if *dev == Dev::PciHost && *first > RESET_PORT { u64::from(first - 0xcf8) } else { 0 },
+        ..Claim::new((*first).into(), (*count).into(), *dev, *region)
+    });
+    exit.into_iter().chain(consoles).chain(post).chain(board).collect()
+}
+
+/// Memory of devices that does not move.
+fn fixed_memory(config: &Config) -> Vec<Claim> {
+    let window = VGA_WINDOW.end - VGA_WINDOW.start;
+    let test = Claim::new(TEST_MEMORY, MEMORY_SIZE, Dev::TestDevice, REGION_MEMORY);
+    let vga = Claim::new(VGA_WINDOW.start, window, Dev::Vga, aero_gpu::REGION_MEMORY);
+    let ioapic = Claim::new(IOAPIC, 0x1000, Dev::IoApic, 0);
+    [vga, ioapic].into_iter().chain(config.test_device.then_some(test)).collect()
+}
+
 /// Pieces of an access that devices know: an access of another size is cut by the processor already.
 fn width_of(len: u32) -> Width {
     Width::of(len as usize).unwrap_or(Width::B1)
@@ -269,7 +377,7 @@ impl Bus for World {
         self.sync(when);
         let width = width_of(len);
         let page = Unclaimed::Memory(gpa & !0xfff);
-        let Some((dev, at)) = self.memory_owner(gpa) else { return self.miss(page, width) };
+        let Some((dev, at)) = self.routes.memory(gpa) else { return self.miss(page, width) };
         let mut cx = Cx::new(&mut self.fabric, mem, dev.id());
         let answer = self.devices.get(dev).and_then(|d| d.mmio()).map(|m| Mmio::read(m, &mut cx, at, width));
         self.settle(mem);
@@ -287,7 +395,7 @@ impl Bus for World {
             // ROM, or RAM that the host bridge has write-protected.
             return;
         }
-        let Some((dev, at)) = self.memory_owner(gpa) else {
+        let Some((dev, at)) = self.routes.memory(gpa) else {
             self.miss(page, width);
             return;
         };

@@ -9,7 +9,7 @@ use aero_machine::layout;
 const LOW_RAM: u64 = 0xc000_0000;
 
 fn tables() -> AcpiTables {
-    acpi::build(&layout::board(2), LOW_RAM - AREA, layout::RSDP)
+    acpi::build(&layout::board(2, layout::PM_BASE), LOW_RAM - AREA, layout::RSDP)
 }
 
 fn table(signature: &[u8]) -> Vec<u8> {

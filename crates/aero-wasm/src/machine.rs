@@ -70,7 +70,7 @@ impl Machine {
 
     fn note(&mut self, exit: Exit) -> SliceStatus {
         match exit {
-            Exit::Budget => SliceStatus::Running,
+            Exit::Budget | Exit::WaitIo => SliceStatus::Running,
             Exit::Idle { until } => {
                 let now = self.machine.now();
                 self.idle_ms = until.map_or(f64::INFINITY, |at| at.since(now) as f64 / 1e6);

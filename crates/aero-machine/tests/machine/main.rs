@@ -4,6 +4,7 @@
 
 mod a20;
 mod apic;
+mod drives;
 mod firmware;
 mod input;
 mod kernel;
