@@ -14,6 +14,7 @@ mod cx;
 mod fabric;
 pub mod isa_dma;
 pub mod pci;
+pub mod virtio;
 
 pub use cx::Cx;
 pub use fabric::{ApicMessage, Fabric, IrqLine, LineChange, PowerRequest, TimerQueue};

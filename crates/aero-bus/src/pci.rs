@@ -285,6 +285,9 @@ pub trait PciFunction {
     /// Its configuration space.
     fn config(&mut self) -> &mut ConfigSpace;
 
+    /// Software is about to read the dword at `at`: for the few registers whose reading does something.
+    fn config_reading(&mut self, _cx: &mut crate::Cx<'_>, _at: u8) {}
+
     /// Software wrote the dword at `at`; the default does nothing more.
     fn config_written(&mut self, _cx: &mut crate::Cx<'_>, _at: u8) {}
 }

@@ -11,5 +11,8 @@ pub mod ata;
 pub mod atapi;
 pub mod floppy;
 pub mod ide;
+mod in_flight;
+pub mod nvme;
 pub mod overlay;
 pub mod unit;
+pub mod virtio_blk;
