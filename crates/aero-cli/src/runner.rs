@@ -15,7 +15,8 @@ use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, MAX_FIRMWARE, Machine, Tier, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Firmware, Frame, Kernel, MAX_FIRMWARE, Machine,
+    Tier, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use anyhow::Context as _;
@@ -430,7 +431,8 @@ fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
     let (file, initrd, append) = match &options.boot {
         What::Firmware(rom) => {
             let too_large = format!("are more than the {} MiB that a ROM may have", MAX_FIRMWARE >> 20);
-            return host::read_file("--firmware", rom, MAX_FIRMWARE, &too_large).map(Boot::Firmware);
+            let rom = host::read_file("--firmware", rom, MAX_FIRMWARE, &too_large)?;
+            return Ok(Boot::Firmware(Firmware { rom, ..Firmware::default() }));
         }
         What::Kernel { file, initrd, append } => (file, initrd, append),
     };
@@ -517,6 +519,7 @@ fn blamed(error: &BuildError, options: &RunOptions) -> String {
     let option = match (error, initrd) {
         (BuildError::Memory(_), _) => format!("--memory {}", bytes(options.memory)),
         (BuildError::Mips(_), _) => "--clock".to_owned(),
+        (BuildError::Drive(_), _) => "a drive".to_owned(),
         (BuildError::Model(_), _) => "--cpu".to_owned(),
         (BuildError::Load(LoadError::InitrdDoesNotFit { .. }), Some(file)) => {
             format!("--initrd {}", file.display())
