@@ -8,19 +8,20 @@
 
 use crate::expect::{Expectations, SerialLog};
 use crate::host::{self, Closed, Event, Events, HostClock, Output};
-use crate::options::{Clock, Rtc, RunOptions, Serial, Sink, What, Where};
+use crate::options::{Clock, Rtc, RunOptions, Serial, Sink, What};
 use crate::script::{Action, Player, Progress};
 use crate::terminal::{EscapeKey, RawMode};
-use crate::{disk, firmware, screenshot, stats};
+use crate::{screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, Machine, Tier, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Firmware, Frame, Kernel, MAX_FIRMWARE, Machine,
+    Tier, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use anyhow::Context as _;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Instructions per turn: some milliseconds, so that a key is not waited for.
@@ -144,9 +145,6 @@ impl<'a> Runner<'a> {
     fn new(options: &'a RunOptions) -> anyhow::Result<Self> {
         let expectations = Expectations::new(&options.expect_serial, &options.expect_screen)?;
         let boot = boot(options)?;
-        let takes_input = options.serial == Serial::Stdio && options.clock == Clock::Realtime;
-        let events = Events::listen(takes_input)?;
-        let drives = disk::open_all(&options.drives, &events.sender())?;
         let serial = match &options.serial {
             Serial::None => None,
             Serial::Stdio => Some(Output::open("--serial", &Sink::Stdio)?),
@@ -156,9 +154,9 @@ impl<'a> Runner<'a> {
         let started = Instant::now();
         let config = config(options);
         let engine = engine(&config, &boot);
-        let clock = Box::new(HostClock(started));
-        let machine = Machine::with_drives(config, boot, drives, clock, engine)
+        let machine = Machine::with_engine(config, boot, Box::new(HostClock(started)), engine)
             .map_err(|e| anyhow::Error::msg(blamed(&e, options)))?;
+        let takes_input = options.serial == Serial::Stdio && options.clock == Clock::Realtime;
         let raw = match takes_input && std::io::stdin().is_terminal() {
             true => Some(RawMode::enter()?),
             false => None,
@@ -176,7 +174,7 @@ impl<'a> Runner<'a> {
             player: Player::new(options.script.clone()),
             script_due: None,
             picture_due: options.screenshot.as_ref().and_then(|shot| shot.at),
-            events,
+            events: Events::listen(takes_input)?,
             input_open: takes_input,
             escape: raw.is_some().then(EscapeKey::default),
             raw,
@@ -286,20 +284,6 @@ impl<'a> Runner<'a> {
             }
             Action::Screenshot(file) => screenshot::write(&self.picture(), &file)?,
             Action::PowerButton => self.machine.power_button(),
-            Action::ChangeDisc(file) => self.change_disc(file.as_deref())?,
-        }
-        Ok(())
-    }
-
-    fn change_disc(&mut self, file: Option<&Path>) -> anyhow::Result<()> {
-        let drive = self.options.drives.iter().position(|drive| matches!(drive.at, Where::Disc(_)));
-        let Some(drive) = drive else {
-            anyhow::bail!("there is no disc drive; give --cdrom none for an empty one")
-        };
-        let events = self.events.sender();
-        let disc = file.map(|file| disk::open("insert cdrom", file, true, false, &events)).transpose()?;
-        if !self.machine.change_medium(drive, disc) {
-            eprintln!("aero: the guest has locked the disc drive; it was told that the disc is wanted");
         }
         Ok(())
     }
@@ -446,7 +430,9 @@ fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
     }
     let (file, initrd, append) = match &options.boot {
         What::Firmware(rom) => {
-            return firmware::load(rom.as_deref(), &options.boot_order).map(Boot::Firmware);
+            let too_large = format!("are more than the {} MiB that a ROM may have", MAX_FIRMWARE >> 20);
+            let rom = host::read_file("--firmware", rom, MAX_FIRMWARE, &too_large)?;
+            return Ok(Boot::Firmware(Firmware { rom, ..Firmware::default() }));
         }
         What::Kernel { file, initrd, append } => (file, initrd, append),
     };
@@ -528,14 +514,13 @@ fn rtc_start(rtc: Rtc) -> u64 {
 fn blamed(error: &BuildError, options: &RunOptions) -> String {
     let (kernel, initrd) = match &options.boot {
         What::Kernel { file, initrd, .. } => (format!("--kernel {}", file.display()), initrd.as_ref()),
-        What::Firmware(Some(rom)) => (format!("--firmware {}", rom.display()), None),
-        What::Firmware(None) => ("SeaBIOS".to_owned(), None),
+        What::Firmware(rom) => (format!("--firmware {}", rom.display()), None),
     };
     let option = match (error, initrd) {
         (BuildError::Memory(_), _) => format!("--memory {}", bytes(options.memory)),
         (BuildError::Mips(_), _) => "--clock".to_owned(),
+        (BuildError::Drive(_), _) => "a drive".to_owned(),
         (BuildError::Model(_), _) => "--cpu".to_owned(),
-        (BuildError::Drive(_), _) => "--disk, --cdrom, --floppy".to_owned(),
         (BuildError::Load(LoadError::InitrdDoesNotFit { .. }), Some(file)) => {
             format!("--initrd {}", file.display())
         }
