@@ -8,20 +8,19 @@
 
 use crate::expect::{Expectations, SerialLog};
 use crate::host::{self, Closed, Event, Events, HostClock, Output};
-use crate::options::{Clock, Rtc, RunOptions, Serial, Sink, What};
+use crate::options::{Clock, Rtc, RunOptions, Serial, Sink, What, Where};
 use crate::script::{Action, Player, Progress};
 use crate::terminal::{EscapeKey, RawMode};
-use crate::{screenshot, stats};
+use crate::{disk, firmware, screenshot, stats};
 use aero_firmware::{LoadError, MultibootError};
 use aero_jit_wasmtime::Wasmtime;
 use aero_machine::{
-    Boot, BuildError, ClockConfig, Config, Engine, Exit, Firmware, Frame, Kernel, MAX_FIRMWARE, Machine,
-    Tier, VmTime,
+    Boot, BuildError, ClockConfig, Config, Engine, Exit, Frame, Kernel, Machine, Tier, VmTime,
 };
 use aero_mem::{AllocError, MAX_RAM};
 use anyhow::Context as _;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Instructions per turn: some milliseconds, so that a key is not waited for.
@@ -145,6 +144,9 @@ impl<'a> Runner<'a> {
     fn new(options: &'a RunOptions) -> anyhow::Result<Self> {
         let expectations = Expectations::new(&options.expect_serial, &options.expect_screen)?;
         let boot = boot(options)?;
+        let takes_input = options.serial == Serial::Stdio && options.clock == Clock::Realtime;
+        let events = Events::listen(takes_input)?;
+        let drives = disk::open_all(&options.drives, &events.sender())?;
         let serial = match &options.serial {
             Serial::None => None,
             Serial::Stdio => Some(Output::open("--serial", &Sink::Stdio)?),
@@ -154,9 +156,9 @@ impl<'a> Runner<'a> {
         let started = Instant::now();
         let config = config(options);
         let engine = engine(&config, &boot);
-        let machine = Machine::with_engine(config, boot, Box::new(HostClock(started)), engine)
+        let clock = Box::new(HostClock(started));
+        let machine = Machine::with_drives(config, boot, drives, clock, engine)
             .map_err(|e| anyhow::Error::msg(blamed(&e, options)))?;
-        let takes_input = options.serial == Serial::Stdio && options.clock == Clock::Realtime;
         let raw = match takes_input && std::io::stdin().is_terminal() {
             true => Some(RawMode::enter()?),
             false => None,
@@ -174,7 +176,7 @@ impl<'a> Runner<'a> {
             player: Player::new(options.script.clone()),
             script_due: None,
             picture_due: options.screenshot.as_ref().and_then(|shot| shot.at),
-            events: Events::listen(takes_input)?,
+            events,
             input_open: takes_input,
             escape: raw.is_some().then(EscapeKey::default),
             raw,
@@ -284,6 +286,20 @@ impl<'a> Runner<'a> {
             }
             Action::Screenshot(file) => screenshot::write(&self.picture(), &file)?,
             Action::PowerButton => self.machine.power_button(),
+            Action::ChangeDisc(file) => self.change_disc(file.as_deref())?,
+        }
+        Ok(())
+    }
+
+    fn change_disc(&mut self, file: Option<&Path>) -> anyhow::Result<()> {
+        let drive = self.options.drives.iter().position(|drive| matches!(drive.at, Where::Disc(_)));
+        let Some(drive) = drive else {
+            anyhow::bail!("there is no disc drive; give --cdrom none for an empty one")
+        };
+        let events = self.events.sender();
+        let disc = file.map(|file| disk::open("insert cdrom", file, true, false, &events)).transpose()?;
+        if !self.machine.change_medium(drive, disc) {
+            eprintln!("aero: the guest has locked the disc drive; it was told that the disc is wanted");
         }
         Ok(())
     }
@@ -430,9 +446,7 @@ fn boot(options: &RunOptions) -> anyhow::Result<Boot> {
     }
     let (file, initrd, append) = match &options.boot {
         What::Firmware(rom) => {
-            let too_large = format!("are more than the {} MiB that a ROM may have", MAX_FIRMWARE >> 20);
-            let rom = host::read_file("--firmware", rom, MAX_FIRMWARE, &too_large)?;
-            return Ok(Boot::Firmware(Firmware { rom, ..Firmware::default() }));
+            return firmware::load(rom.as_deref(), &options.boot_order).map(Boot::Firmware);
         }
         What::Kernel { file, initrd, append } => (file, initrd, append),
     };
@@ -514,13 +528,14 @@ fn rtc_start(rtc: Rtc) -> u64 {
 fn blamed(error: &BuildError, options: &RunOptions) -> String {
     let (kernel, initrd) = match &options.boot {
         What::Kernel { file, initrd, .. } => (format!("--kernel {}", file.display()), initrd.as_ref()),
-        What::Firmware(rom) => (format!("--firmware {}", rom.display()), None),
+        What::Firmware(Some(rom)) => (format!("--firmware {}", rom.display()), None),
+        What::Firmware(None) => ("SeaBIOS".to_owned(), None),
     };
     let option = match (error, initrd) {
         (BuildError::Memory(_), _) => format!("--memory {}", bytes(options.memory)),
         (BuildError::Mips(_), _) => "--clock".to_owned(),
-        (BuildError::Drive(_), _) => "a drive".to_owned(),
         (BuildError::Model(_), _) => "--cpu".to_owned(),
+        (BuildError::Drive(_), _) => "--disk, --cdrom, --floppy".to_owned(),
         (BuildError::Load(LoadError::InitrdDoesNotFit { .. }), Some(file)) => {
             format!("--initrd {}", file.display())
         }
