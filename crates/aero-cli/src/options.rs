@@ -83,7 +83,11 @@ pub struct RunArgs {
     firmware: Option<PathBuf>,
     /// Disk image (repeatable); without --kernel and --firmware, SeaBIOS boots from it. snapshot keeps what is written
     /// in memory
-    #[arg(long, value_name = "FILE[,bus=ahci|ide][,readonly][,snapshot]", help_heading = "What to boot")]
+    #[arg(
+        long,
+        value_name = "FILE[,bus=ahci|ide|nvme|virtio][,readonly][,snapshot]",
+        help_heading = "What to boot"
+    )]
     disk: Vec<String>,
     /// Disc image (ISO 9660 or the like), or none for an empty drive (repeatable)
     #[arg(long, value_name = "FILE|none[,bus=ide|ahci]", help_heading = "What to boot")]
@@ -344,12 +348,14 @@ impl DriveOption {
                 ("snapshot", Where::Disk(_) | Where::Floppy) => drive.snapshot = true,
                 ("format=raw", _) => {}
                 ("bus=ahci", Where::Disk(bus)) => *bus = Bus::AhciDisk,
+                ("bus=nvme", Where::Disk(bus)) => *bus = Bus::Nvme,
+                ("bus=virtio", Where::Disk(bus)) => *bus = Bus::Virtio,
                 ("bus=ide", Where::Disk(bus)) => *bus = Bus::IdeDisk,
                 ("bus=ahci", Where::Disc(bus)) => *bus = Bus::AhciCd,
                 ("bus=ide", Where::Disc(bus)) => *bus = Bus::IdeCd,
                 _ => {
                     return Err(format!(
-                        "'{word}' is not known after the file; bus=ahci, bus=ide, format=raw, readonly and snapshot are"
+                        "'{word}' is not known after the file; bus=ahci, ide, nvme or virtio, format=raw, readonly and snapshot are"
                     ));
                 }
             }

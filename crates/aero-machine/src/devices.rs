@@ -6,6 +6,7 @@ use crate::firmware;
 use crate::layout::{self, Dev, FLOPPY_DMA, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq, pirq_of};
 use crate::routes::{Claim, REGION_ROM};
 use aero_bus::pci::{Bar, Bdf, ConfigSpace, PciFunction};
+use aero_bus::virtio::VirtioPci;
 use aero_bus::{Cx, Device, Fabric, IrqLine};
 use aero_chipset::acpi_pm::AcpiPm;
 use aero_chipset::coprocessor::CoprocessorError;
@@ -27,6 +28,8 @@ use aero_mem::GuestMemory;
 use aero_storage::ahci::Ahci;
 use aero_storage::floppy::Floppy;
 use aero_storage::ide::Ide;
+use aero_storage::nvme::Nvme;
+use aero_storage::virtio_blk::VirtioBlk;
 
 /// All devices.
 pub(crate) struct Devices {
@@ -54,6 +57,8 @@ pub(crate) struct Devices {
     pub parallel: Lpt,
     pub ide: Ide,
     pub ahci: Option<Ahci>,
+    pub nvme: Option<Nvme>,
+    pub virtio_blk: Option<VirtioPci<VirtioBlk>>,
     pub test_device: Option<TestDevice>,
 }
 
@@ -123,6 +128,8 @@ impl Devices {
             floppy: drives.floppy(isa(irq::FLOPPY)),
             parallel: Lpt::new(isa(irq::LPT1)),
             ide: Ide::new(irq::IDE.map(isa), drives.ide()),
+            nvme: drives.nvme(lines.pin(layout::NVME, 1)),
+            virtio_blk: drives.virtio_blk(lines.pin(layout::VIRTIO_BLK, 1)),
             ahci: drives.ahci().map(|units| Ahci::new(lines.pin(layout::AHCI, 1), units)),
             test_device: config.test_device.then(|| TestDevice::new(lines.global())),
         }
@@ -155,6 +162,8 @@ impl Devices {
             Dev::Parallel => &mut self.parallel,
             Dev::Ide => &mut self.ide,
             Dev::Ahci => return self.ahci.as_mut().map(|a| a as &mut dyn Device),
+            Dev::Nvme => return self.nvme.as_mut().map(|n| n as &mut dyn Device),
+            Dev::VirtioBlk => return self.virtio_blk.as_mut().map(|v| v as &mut dyn Device),
             Dev::TestDevice => return self.test_device.as_mut().map(|t| t as &mut dyn Device),
             Dev::Typist | Dev::Pirq => return None,
         })
@@ -232,7 +241,7 @@ fn claims(config: &ConfigSpace, dev: Dev, ports: &mut Vec<Claim>, memory: &mut V
 }
 
 /// Every device, in the order of reset.
-const ALL: [Dev; 25] = [
+const ALL: [Dev; 27] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
@@ -257,6 +266,8 @@ const ALL: [Dev; 25] = [
     Dev::Parallel,
     Dev::Ide,
     Dev::Ahci,
+    Dev::Nvme,
+    Dev::VirtioBlk,
     Dev::TestDevice,
 ];
 

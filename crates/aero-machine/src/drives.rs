@@ -6,11 +6,14 @@
 
 use aero_bus::IrqLine;
 use aero_bus::block::{BlockBackend, DriveId, Medium};
+use aero_bus::virtio::{Interface, VirtioPci};
 use aero_storage::ahci::PORTS as AHCI_PORTS;
 use aero_storage::ata::Disk;
 use aero_storage::atapi::Cd;
 use aero_storage::floppy::{DriveKind, Floppy, Format};
+use aero_storage::nvme::Nvme;
 use aero_storage::unit::Unit;
+use aero_storage::virtio_blk::VirtioBlk;
 
 /// What a drive is and what it is attached to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +28,10 @@ pub enum Bus {
     AhciDisk,
     /// A CD and DVD drive on a port of the AHCI controller.
     AhciCd,
+    /// The namespace of the NVMe controller.
+    Nvme,
+    /// The virtio disk.
+    Virtio,
 }
 
 /// A drive.
@@ -69,6 +76,10 @@ pub(crate) enum Place {
     Ide(u8, u8),
     /// Port.
     Ahci(u8),
+    /// The one namespace.
+    Nvme,
+    /// The one disk.
+    Virtio,
 }
 
 /// Drives in their places. A drive's number is its place in the order given.
@@ -144,6 +155,22 @@ impl Attached {
         any.then(|| core::array::from_fn(|port| self.unit(Place::Ahci(port as u8))))
     }
 
+    /// The NVMe controller, if it has a drive.
+    pub fn nvme(&self, line: IrqLine) -> Option<Nvme> {
+        let (id, drive) = self.at(Place::Nvme)?;
+        Some(Nvme::new(id, drive.medium()?, &serial(id), line))
+    }
+
+    /// The virtio disk, if there is one.
+    pub fn virtio_blk(&self, line: IrqLine) -> Option<VirtioPci<VirtioBlk>> {
+        let (id, drive) = self.at(Place::Virtio)?;
+        Some(VirtioPci::new(
+            VirtioBlk::new(id, drive.medium()?, &serial(id), 1),
+            Interface::Transitional,
+            line,
+        ))
+    }
+
     /// Every drive with its place.
     pub fn iter(&self) -> impl Iterator<Item = (Bus, Place)> + '_ {
         self.drives.iter().map(|drive| drive.bus).zip(self.places.iter().copied())
@@ -151,7 +178,7 @@ impl Attached {
 
     fn unit(&self, place: Place) -> Option<Unit> {
         let (id, drive) = self.at(place)?;
-        let serial = format!("AERO{:04}", id.0 + 1);
+        let serial = serial(id);
         Some(match (drive.bus, drive.medium()) {
             (Bus::IdeCd | Bus::AhciCd, medium) => Unit::Cd(Cd::new(id, medium, &serial)),
             (_, medium) => Unit::Disk(Disk::new(id, medium?, &serial)),
@@ -163,11 +190,18 @@ impl Attached {
     }
 }
 
+/// A serial number that stays the same as long as the drives are given in the same order.
+fn serial(id: DriveId) -> String {
+    format!("AERO{:04}", id.0 + 1)
+}
+
 /// Where a drive may be, the first choice first.
 fn choices(bus: Bus) -> (&'static [Place], &'static str) {
     use Place::{Ahci, Floppy, Ide};
     const AHCI: [Place; AHCI_PORTS] = [Ahci(0), Ahci(1), Ahci(2), Ahci(3), Ahci(4), Ahci(5)];
     match bus {
+        Bus::Nvme => (&[Place::Nvme], "a second drive on NVMe; the controller has one"),
+        Bus::Virtio => (&[Place::Virtio], "a second virtio disk; there is one"),
         Bus::AhciDisk | Bus::AhciCd => (&AHCI, "another drive on AHCI; it has six ports"),
         Bus::Floppy => (&[Floppy(0), Floppy(1)], "a third floppy drive; a PC has two"),
         Bus::IdeDisk => {

@@ -65,7 +65,7 @@ fn boot_order(order: &str, drives: &Attached) -> Vec<u8> {
 fn is_meant(letter: char, bus: Bus) -> bool {
     match bus {
         Bus::Floppy => letter == 'a',
-        Bus::IdeDisk | Bus::AhciDisk => letter == 'c',
+        Bus::IdeDisk | Bus::AhciDisk | Bus::Nvme | Bus::Virtio => letter == 'c',
         Bus::IdeCd | Bus::AhciCd => letter == 'd',
     }
 }
@@ -75,6 +75,8 @@ fn path(place: Place) -> String {
     match place {
         Place::Floppy(n) => format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{n}"),
         Place::Ide(channel, unit) => format!("/pci@i0cf8/ide@1,1/drive@{channel}/disk@{unit}"),
+        Place::Nvme => format!("/pci@i0cf8/pci8086,f1a5@{}/namespace@1,0", slot(layout::NVME)),
+        Place::Virtio => format!("/pci@i0cf8/scsi@{}/disk@0,0", slot(layout::VIRTIO_BLK)),
         Place::Ahci(port) => {
             format!("/pci@i0cf8/pci8086,2922@{}/drive@{port}/disk@0", slot(layout::AHCI))
         }

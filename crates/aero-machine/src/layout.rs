@@ -65,6 +65,10 @@ pub enum Dev {
     Ide,
     /// 00:04.0.
     Ahci,
+    /// 00:05.0.
+    Nvme,
+    /// 00:06.0.
+    VirtioBlk,
     /// Not a device: what the ISA bridge makes of the four PCI interrupt lines.
     Pirq,
 }
@@ -133,14 +137,22 @@ pub fn ioapic_pin(irq: u8) -> u8 {
 /// Where the AHCI controller is, if a drive is on it.
 pub const AHCI: Bdf = Bdf::new(0, 4, 0);
 
+/// Where the NVMe controller is, if a drive is on it.
+pub const NVME: Bdf = Bdf::new(0, 5, 0);
+
+/// Where the virtio disk is, if there is one.
+pub const VIRTIO_BLK: Bdf = Bdf::new(0, 6, 0);
+
 /// PCI functions.
-pub const FUNCTIONS: [(Bdf, Dev); 6] = [
+pub const FUNCTIONS: [(Bdf, Dev); 8] = [
     (Bdf::new(0, 0, 0), Dev::HostBridge),
     (Bdf::new(0, 1, 0), Dev::IsaBridge),
     (Bdf::new(0, 1, 1), Dev::Ide),
     (Bdf::new(0, 1, 3), Dev::PowerManagement),
     (Bdf::new(0, 2, 0), Dev::Vga),
     (AHCI, Dev::Ahci),
+    (NVME, Dev::Nvme),
+    (VIRTIO_BLK, Dev::VirtioBlk),
 ];
 
 /// Fixed ports: first, count, device, region.

@@ -223,6 +223,7 @@ impl World {
             Place::Ide(channel, unit) => {
                 change_disc(self.devices.ide.cd(channel.into(), unit.into()), medium)
             }
+            Place::Nvme | Place::Virtio => false,
             Place::Ahci(port) => {
                 let cd = self.devices.ahci.as_mut().and_then(|ahci| ahci.cd(port.into()));
                 change_disc(cd, medium)
