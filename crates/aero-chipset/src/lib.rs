@@ -8,14 +8,14 @@
 //!   of a pin into a message to the local APICs, which live in the processors (`aero-cpu`). Which of the two
 //!   speaks is the guest's choice: it masks the other.
 //! - **Clocks.** [`i8254`] (the interval timer, 1,193,182 Hz), [`mc146818`] (the battery clock with its
-//! memory, 32,768 Hz), [`acpi_pm`] (the power-management timer, 3,579,545 Hz) and [`hpet`] are all computed
-//! from the
+//!   memory, 32,768 Hz), [`acpi_pm`] (the power-management timer, 3,579,545 Hz) and [`hpet`] are all computed
+//!   from the
 //!   one virtual time that the context lends. A counter has no state that advances: it has the tick at which
 //!   it started, and every read subtracts. A timer is armed only when an edge that someone may see is due, so
 //!   an idle machine sleeps.
 //! - **The board.** The host bridge [`i440fx`], the ISA bridge [`piix`], the serial ports ([`uart16550`] is
-//! the chip, [`serial`] its place on the board), the parallel port ([`lpt`]), DMA for ISA devices
-//! ([`i8237`]), the latch for floating-point errors ([`coprocessor`]), the
+//!   the chip, [`serial`] its place on the board), the parallel port ([`lpt`]), DMA for ISA devices
+//!   ([`i8237`]), the latch for floating-point errors ([`coprocessor`]), the
 //!   machine's answers to its firmware ([`fw_cfg`]), the ports that exist for debugging ([`debug_ports`]), and the
 //!   device of test kernels ([`test_device`]).
 //!

@@ -145,7 +145,7 @@ fn serve(
 }
 
 fn execute(file: &File, operation: Operation) -> std::io::Result<Vec<u8>> {
-    const ZEROS: [u8; 65536] = [0; 65536];
+    static ZEROS: [u8; 65536] = [0; 65536];
     match operation {
         Operation::Read { offset, len } => {
             let mut bytes = vec![0; len as usize];
