@@ -67,7 +67,7 @@ fn missing_empty_and_wrong_kernels_are_refused() {
         let line = refused_in_one_line(&["--kernel", &file, "--memory", "64M"]);
         assert!(line.contains(&format!("--kernel {file}: ")) && line.contains(part), "{line}");
     }
-    assert!(refused_in_one_line(&[]).contains("--kernel FILE is missing"));
+    assert!(refused_in_one_line(&[]).contains("there is nothing to boot"));
 }
 
 #[test]
@@ -184,4 +184,28 @@ fn unwritable_output_is_refused_before_the_guest_starts() {
     let kernel = files.with("kernel", b"any");
     let line = refused_in_one_line(&["--kernel", &kernel, "--serial", "file:no/such/folder/log"]);
     assert!(line.contains("--serial no/such/folder/log"), "{line}");
+}
+
+#[test]
+fn bad_drives_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, len: usize| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, vec![0; len]).expect("a file");
+        path.display().to_string()
+    };
+    let (short, odd, good) = (file("short", 100), file("odd", 700), file("good", 1024));
+    let large = file("large", 3 << 20);
+    for (arguments, part) in [
+        (&["--disk", &short][..], "less than a sector"),
+        (&["--cdrom", &odd], "pad it to 1024"),
+        (&["--disk", "no/such"], "no such file"),
+        (&["--disk", &format!("{good},bus=scsi")], "'bus=scsi' is not known"),
+        (&["--floppy", &large], "a floppy image has at most"),
+        (&["--disk", &good, "--disk", &good], "another process"),
+        (&["--disk", &good, "--boot", "order=x"], "'order=x' is not known"),
+    ] {
+        let line = refused_in_one_line(arguments);
+        assert!(line.contains(part), "{arguments:?}: {line}");
+    }
 }
