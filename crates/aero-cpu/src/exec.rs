@@ -398,7 +398,7 @@ fn hot_block(
 /// `Regions::ended` then says.
 pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool {
     v.st.settle();
-    let Some(op) = v.regions.op(slot, number) else {
+    let Some((op, only_flags)) = v.regions.op(slot, number) else {
         // No such instruction: whatever is at RIP is interpreted from its bytes.
         v.regions.ended = Ok(());
         v.attention = true;
@@ -411,7 +411,7 @@ pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool 
     let same = jump_key(v) == v.regions.key && (v.st.cr0, v.st.cr4) == controls;
     let covered = v.st.budget == budget - 1 || v.st.budget >= i64::from(LONGEST_WAY);
     let straight = matches!(done, Ok(()) | Err(Stop::Branch)) && v.st.rip == next && !v.alignment_checked();
-    let goes_on = straight && same && covered && (!v.attention || needs_nobody(v));
+    let goes_on = straight && same && covered && (!v.attention || needs_nobody(v, only_flags));
     if !goes_on {
         v.regions.ended = done;
     }
@@ -419,8 +419,8 @@ pub(crate) fn run_interpreted(v: &mut Vcpu<'_>, slot: u32, number: u32) -> bool 
 }
 
 /// Whether the run loop would find nothing to do before the next instruction, though something asked it to look: POPF and
-/// STI do each time. Then it need not.
-fn needs_nobody(v: &mut Vcpu<'_>) -> bool {
+/// STI do each time, which change `only_flags`. Then it need not.
+fn needs_nobody(v: &mut Vcpu<'_>, only_flags: bool) -> bool {
     // The shadow of STI matters only if something waits behind it. With so much budget left nothing can come before
     // the next instruction is over.
     let shadow = match v.core.shadow {
@@ -432,7 +432,8 @@ fn needs_nobody(v: &mut Vcpu<'_>) -> bool {
     let trapped = alone || v.core.pending_debug != 0 || v.core.nmi_pending;
     let changed = v.tlb.map_is_stale(v.mem) || v.mem.code_was_modified();
     let nobody = shadow && !trapped && !changed && !v.interrupt_waits();
-    if nobody && !v.bus.needs_attention() && !v.timer_came_nearer() {
+    // What reaches a device has its say about the rest.
+    if nobody && (only_flags || !v.bus.needs_attention() && !v.timer_came_nearer()) {
         v.core.shadow = Shadow::Open;
         v.attention = false;
         return true;

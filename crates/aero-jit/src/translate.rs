@@ -14,6 +14,7 @@ mod muldiv;
 mod shift;
 mod sse;
 mod stack;
+mod system;
 mod x87;
 
 use crate::ir::{Binary, Block, BlockId, End, Inst, Region, Touched, Type, Unary, Value, Var};
@@ -329,6 +330,7 @@ impl Translator<'_> {
             .or_else(|| self.product(insn))
             .or_else(|| self.sse(insn))
             .or_else(|| self.x87(insn))
+            .or_else(|| self.system(insn))
     }
 
     fn interpret(&mut self, insn: &Insn) {

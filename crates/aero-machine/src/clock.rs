@@ -17,6 +17,26 @@ pub trait WallClock {
 /// interrupt is taken (`architecture.md` §4: 10,000 instructions).
 const REALTIME_SLICE: u64 = 10_000;
 
+/// Under `Realtime`, the host's clock is asked anew after so many instructions: a guest that looks at the time again and
+/// again would otherwise spend its own on asking.
+const GUESSED: u64 = 512;
+
+/// Nanoseconds that 1,024 instructions take at most, as far as guesses go.
+const SLOWEST: u64 = 4096;
+
+/// When the host's clock was asked last, and how fast instructions ran until then.
+#[derive(Clone, Copy, Default)]
+struct Pace {
+    /// Instructions retired then.
+    retired: u64,
+    /// Virtual time then.
+    ns: u64,
+    /// Nanoseconds of 1,024 instructions.
+    rate: u64,
+    /// Instructions retired when the time was last wanted.
+    wanted: u64,
+}
+
 /// The machine's clock.
 pub(crate) struct Clock {
     config: ClockConfig,
@@ -25,6 +45,7 @@ pub(crate) struct Clock {
     offset: u64,
     paused_at: Option<u64>,
     last: VmTime,
+    pace: Pace,
 }
 
 impl Clock {
@@ -33,7 +54,7 @@ impl Clock {
             ClockConfig::Realtime => wall.now_ns(),
             ClockConfig::Icount { .. } => 0,
         };
-        Self { config, wall, offset, paused_at: None, last: VmTime(0) }
+        Self { config, wall, offset, paused_at: None, last: VmTime(0), pace: Pace::default() }
     }
 
     /// Time when `retired` instructions have retired.
@@ -41,10 +62,25 @@ impl Clock {
         let now = match (self.config, self.paused_at) {
             (ClockConfig::Icount { mips }, _) => self.offset + scale(retired, mips),
             (ClockConfig::Realtime, Some(at)) => at,
-            (ClockConfig::Realtime, None) => self.wall.now_ns().saturating_sub(self.offset),
+            (ClockConfig::Realtime, None) => self.realtime(retired),
         };
         self.last = self.last.max(VmTime(now));
         self.last
+    }
+
+    /// The host's time, or between two instructions that are close to when it was asked, a guess at it. Time that passes
+    /// without instructions is never guessed.
+    fn realtime(&mut self, retired: u64) -> u64 {
+        let Pace { retired: then, ns, rate, wanted } = self.pace;
+        let run = retired.wrapping_sub(then);
+        self.pace.wanted = retired;
+        if (1..GUESSED).contains(&run) && retired != wanted {
+            return ns + (run * rate >> 10);
+        }
+        let now = self.wall.now_ns().saturating_sub(self.offset);
+        let rate = (now.saturating_sub(ns) << 10).checked_div(run).map_or(rate, |rate| rate.min(SLOWEST));
+        self.pace = Pace { retired, ns: now, rate, wanted: retired };
+        now
     }
 
     /// Whether idle time is jumped over.
@@ -126,6 +162,28 @@ mod tests {
         let mut clock = icount(100);
         clock.skip_to(100, VmTime(5000));
         assert_eq!((clock.now(100), clock.now(200)), (VmTime(5000), VmTime(6000)));
+    }
+
+    #[test]
+    fn time_between_instructions_close_together_is_guessed_and_never_goes_back() {
+        struct Counted(std::rc::Rc<std::cell::Cell<u64>>);
+        impl WallClock for Counted {
+            fn now_ns(&mut self) -> u64 {
+                self.0.set(self.0.get() + 1000);
+                self.0.get()
+            }
+        }
+        let asked = std::rc::Rc::new(std::cell::Cell::new(0));
+        let mut clock = Clock::new(ClockConfig::Realtime, Box::new(Counted(asked.clone())));
+        clock.now(1000);
+        let before = asked.get();
+        let times: Vec<_> = (1..500).map(|n| clock.now(1000 + n)).collect();
+        assert_eq!(asked.get(), before, "nobody asked the host");
+        assert!(times.is_sorted() && times[498].0 > times[0].0);
+        clock.now(1499);
+        assert_eq!(asked.get(), before + 1000, "time that passes without instructions is the host's");
+        clock.now(5000);
+        assert_eq!(asked.get(), before + 2000, "and after many instructions too");
     }
 
     #[test]

@@ -103,11 +103,15 @@ impl Regions {
         (self.ended, self.left_one) = (Ok(()), false);
     }
 
-    /// Instruction `number` of the region in `slot`, which is about to run.
-    pub(crate) fn op(&mut self, slot: u32, number: u32) -> Option<Op> {
+    /// Instruction `number` of the region in `slot`, which is about to run, and whether it changes nothing but flags.
+    pub(crate) fn op(&mut self, slot: u32, number: u32) -> Option<(Op, bool)> {
         let bound = self.bound.get_mut(slot as usize)?.interpreted.get_mut(number as usize)?;
         bound.runs += 1;
-        Some(bound.op)
+        let only_flags = matches!(
+            bound.mnemonic,
+            Some(Mnemonic::Sti | Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq)
+        );
+        Some((bound.op, only_flags))
     }
 
     /// How often compiled code had instructions interpreted, by their names.

@@ -257,9 +257,10 @@ pub fn popf<T: Word>(v: &mut Vcpu<'_>, op: &Op) -> Result<(), Stop> {
     if T::BYTES == 2 {
         may &= 0xffff;
     }
-    let keep = v.st.rflags() & !may & !eflags::RF;
-    v.st.set_rflags(keep | value.zext() & may);
-    v.attention = true;
+    let before = v.st.rflags();
+    v.st.set_rflags(before & !may & !eflags::RF | value.zext() & may);
+    // An interrupt may have waited for IF; TF traps after the next instruction.
+    v.attention |= v.st.eflags & (!before & eflags::IF | eflags::TF) != 0;
     v.st.rip = v.next_rip(op);
     Err(Stop::Branch)
 }
