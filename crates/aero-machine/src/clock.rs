@@ -75,7 +75,7 @@ impl Clock {
         let run = retired.wrapping_sub(then);
         self.pace.wanted = retired;
         if (1..GUESSED).contains(&run) && retired != wanted {
-            return ns + (run * rate >> 10);
+            return ns + ((run * rate) >> 10);
         }
         let now = self.wall.now_ns().saturating_sub(self.offset);
         let rate = (now.saturating_sub(ns) << 10).checked_div(run).map_or(rate, |rate| rate.min(SLOWEST));

@@ -118,11 +118,9 @@ impl JumpTable {
         filled.retain(|filled| {
             let entry = self.read(filled.entry);
             let stays = keep(*filled, entry);
-            if !stays {
-                if entry != JumpEntry::EMPTY {
-                    self.parked[filled.entry as usize] = entry;
-                    self.write(filled.entry, JumpEntry::EMPTY);
-                }
+            if !stays && entry != JumpEntry::EMPTY {
+                self.parked[filled.entry as usize] = entry;
+                self.write(filled.entry, JumpEntry::EMPTY);
             }
             stays
         });
