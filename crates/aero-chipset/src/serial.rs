@@ -22,12 +22,19 @@ pub struct Serial {
     irq: IrqLine,
     wire: VecDeque<Received>,
     output: Vec<u8>,
+    /// Whether anybody takes the output.
+    plugged: bool,
 }
 
 impl Serial {
     /// A port that interrupts on `irq`.
     pub fn new(irq: IrqLine) -> Self {
-        Self { uart: Uart16550::new(), irq, wire: VecDeque::new(), output: Vec::new() }
+        Self { uart: Uart16550::new(), irq, wire: VecDeque::new(), output: Vec::new(), plugged: true }
+    }
+
+    /// A port with no cable: what the guest sends is lost.
+    pub fn unplugged(irq: IrqLine) -> Self {
+        Self { plugged: false, ..Self::new(irq) }
     }
 
     /// The host sends bytes. They wait, in any number, until the guest reads them.
@@ -88,7 +95,8 @@ impl PortIo for Serial {
 
     fn write(&mut self, cx: &mut Cx<'_>, at: At, width: Width, value: u64) -> Result<(), IoError> {
         let done = isa::write_bytes(at, width, value, |at, byte| {
-            self.output.extend(self.uart.write(register(at)?, byte));
+            let sent = self.uart.write(register(at)?, byte);
+            self.output.extend(sent.filter(|_| self.plugged));
             Ok(())
         });
         self.settle(cx);
@@ -116,7 +124,7 @@ mod saved {
 
     impl Saved for Serial {
         fn save(&self) -> Section {
-            let Self { uart, irq: _, wire, output } = self;
+            let Self { uart, irq: _, wire, output, plugged: _ } = self;
             let wire = wire.iter().copied().collect();
             Section::new(KIND, 1, &SerialStateV1 { uart: uart.state(), wire, output: output.clone() })
         }

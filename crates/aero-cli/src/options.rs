@@ -107,8 +107,9 @@ pub struct RunArgs {
     /// Guest memory, in bytes or with K, M or G
     #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "The machine")]
     memory: Size,
-    /// The machine: win7; with ,hv=on it shows the hypervisor interface that Windows knows
-    #[arg(long, value_name = "NAME[,hv=on]", default_value = "win7", help_heading = "The machine")]
+    /// The machine: win7; with ,hv=on it shows the hypervisor interface that Windows knows, with ,hpet=on it has a
+    /// high-precision event timer
+    #[arg(long, value_name = "NAME[,hv=on][,hpet=on]", default_value = "win7", help_heading = "The machine")]
     machine: MachineOption,
     /// Processors: 1, until there can be more
     #[arg(long, value_name = "N", default_value = "1", value_parser = cpus, help_heading = "The machine")]
@@ -198,6 +199,7 @@ pub struct RunOptions {
     pub memory: u64,
     pub cpu: CpuChoice,
     pub hyperv: bool,
+    pub hpet: bool,
     pub jit: JitConfig,
     pub clock: Clock,
     pub rtc: Rtc,
@@ -283,6 +285,7 @@ impl RunArgs {
             memory: self.memory.0,
             cpu: self.cpu.0,
             hyperv: self.machine.hyperv,
+            hpet: self.machine.hpet,
             // The limit is a number of instructions, not about one.
             jit: JitConfig { exact: self.max_insns.is_some(), ..self.jit },
             clock: self.clock,
@@ -409,6 +412,7 @@ impl FromStr for BootOption {
 #[derive(Clone, Debug)]
 struct MachineOption {
     hyperv: bool,
+    hpet: bool,
 }
 
 impl FromStr for MachineOption {
@@ -422,13 +426,20 @@ impl FromStr for MachineOption {
                 return Err(format!("there is no machine '{}'; there is win7", other.unwrap_or_default()));
             }
         }
-        let mut option = Self { hyperv: false };
+        let mut option = Self { hyperv: false, hpet: false };
         for word in words {
-            option.hyperv = match word {
-                "hv=on" => true,
-                "hv=off" => false,
-                _ => return Err(format!("'{word}' is not known after the machine; hv=on and hv=off are")),
+            let (part, on) = match word {
+                "hv=on" => (&mut option.hyperv, true),
+                "hv=off" => (&mut option.hyperv, false),
+                "hpet=on" => (&mut option.hpet, true),
+                "hpet=off" => (&mut option.hpet, false),
+                _ => {
+                    return Err(format!(
+                        "'{word}' is not known after the machine; hv and hpet are, with =on or =off"
+                    ));
+                }
             };
+            *part = on;
         }
         Ok(option)
     }
@@ -742,6 +753,8 @@ mod tests {
         let hyperv = |text: &str| parse(&["--kernel", "k", "--machine", text]).map(|o| o.hyperv).ok();
         assert_eq!(["win7", "win7,hv=on", "win7,hv=off"].map(hyperv), [Some(false), Some(true), Some(false)]);
         assert_eq!(["pc", "win7,hv", ""].map(hyperv), [None; 3]);
+        let hpet = |text: &str| parse(&["--kernel", "k", "--machine", text]).map(|o| o.hpet).ok();
+        assert_eq!(["win7", "win7,hv=on,hpet=on", "win7,hpet"].map(hpet), [Some(false), Some(true), None]);
     }
 
     #[test]

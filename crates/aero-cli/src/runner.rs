@@ -474,6 +474,7 @@ fn config(options: &RunOptions) -> Config {
     Config {
         cpu: options.cpu.clone(),
         hyperv: options.hyperv,
+        hpet: options.hpet,
         jit: options.jit,
         memory: options.memory,
         clock: match options.clock {

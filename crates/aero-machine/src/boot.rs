@@ -11,11 +11,15 @@ use aero_firmware::{acpi, e820};
 use aero_mem::{Gpa, GuestMemory};
 
 /// Puts tables, kernel and initrd into memory and the bootstrap processor at the kernel's entry.
-pub(crate) fn load(cpus: &mut [Cpu], mem: &mut GuestMemory, kernel: &Kernel) -> Result<(), BuildError> {
+pub(crate) fn load(
+    cpus: &mut [Cpu],
+    mem: &mut GuestMemory,
+    kernel: &Kernel,
+    hpet: bool,
+) -> Result<(), BuildError> {
     let at = mem.low_ram() - acpi::AREA;
-    let tables = acpi::build(&layout::board(cpus.len() as u8, layout::PM_BASE), at, layout::RSDP);
-    let apics = [layout::IOAPIC..layout::IOAPIC + 0x1000, layout::LAPIC..layout::LAPIC + 0x1000];
-    let map = e820::memory_map(mem.low_ram(), mem.high_ram(), tables.range.clone(), &apics);
+    let tables = acpi::build(&layout::board(cpus.len() as u8, layout::PM_BASE, hpet), at, layout::RSDP);
+    let map = e820::memory_map(mem.low_ram(), mem.high_ram(), tables.range.clone(), &layout::reserved(hpet));
     let start = if multiboot::is_multiboot(&kernel.image) {
         let module = kernel.initrd.as_deref().map(|bytes| (bytes, &*kernel.initrd_name));
         let line = [&*kernel.name, &*kernel.append].join(" ");

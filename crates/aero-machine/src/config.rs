@@ -18,6 +18,8 @@ pub struct Config {
     pub cpu: CpuChoice,
     /// Whether software sees the hypervisor interface that Windows knows.
     pub hyperv: bool,
+    /// Whether there is a high-precision event timer.
+    pub hpet: bool,
     /// What becomes of code that runs often.
     pub jit: JitConfig,
     /// How virtual time passes.
@@ -42,6 +44,7 @@ impl Default for Config {
             memory: 1 << 30,
             cpu: CpuChoice::default(),
             hyperv: false,
+            hpet: false,
             jit: JitConfig::default(),
             clock: ClockConfig::Realtime,
             rtc: REPEATABLE_RTC,

@@ -3,7 +3,7 @@
 use crate::config::{Config, Firmware};
 use crate::drives::Attached;
 use crate::firmware;
-use crate::layout::{self, Dev, FLOPPY_DMA, FUNCTIONS, PIRQ_ROUTES, PM_BASE, irq, pirq_of};
+use crate::layout::{self, Dev, FLOPPY_DMA, FUNCTIONS, HPET_PIN, PIRQ_ROUTES, PM_BASE, irq, pirq_of};
 use crate::routes::{Claim, REGION_ROM};
 use aero_bus::pci::{Bar, Bdf, ConfigSpace, PciFunction};
 use aero_bus::virtio::VirtioPci;
@@ -12,6 +12,7 @@ use aero_chipset::acpi_pm::AcpiPm;
 use aero_chipset::coprocessor::CoprocessorError;
 use aero_chipset::debug_ports::{DebugCon, DebugExit, PostPort};
 use aero_chipset::fw_cfg::FwCfg;
+use aero_chipset::hpet::Hpet;
 use aero_chipset::i440fx::{HostBridge, PciHost};
 use aero_chipset::i8237::Dma;
 use aero_chipset::i8254::Pit;
@@ -31,13 +32,18 @@ use aero_storage::ide::Ide;
 use aero_storage::nvme::Nvme;
 use aero_storage::virtio_blk::VirtioBlk;
 
+/// The interrupts of the 8254 and of the real-time clock, which the HPET can take over.
+pub(crate) const CLOCK_IRQS: [u8; 2] = [irq::PIT, irq::RTC];
+
 /// All devices.
 pub(crate) struct Devices {
     pub pic: Pic,
     pub pit: Pit,
     pub rtc: Rtc,
     pub ioapic: IoApic,
+    pub hpet: Option<Hpet>,
     pub serial: Serial,
+    pub serial2: Serial,
     pub i8042: I8042,
     pub vga: Option<Vga>,
     pub pci_host: PciHost,
@@ -70,6 +76,9 @@ pub(crate) struct Lines {
     pub high: [IrqLine; 8],
     /// PIRQA# to PIRQD#, which pins of PCI functions are wired to.
     pub pirq: [IrqLine; 4],
+    /// Where there is an HPET: what the 8254 and the real-time clock drive, and what the HPET drives in their place.
+    pub clocks: [IrqLine; 2],
+    pub hpet: [IrqLine; 2],
     /// The PIC's output.
     pub intr: IrqLine,
 }
@@ -80,8 +89,21 @@ impl Lines {
             isa: core::array::from_fn(|_| fabric.mint_line()),
             high: core::array::from_fn(|_| fabric.mint_line()),
             pirq: core::array::from_fn(|_| fabric.mint_line()),
+            clocks: [fabric.mint_line(), fabric.mint_line()],
+            hpet: [fabric.mint_line(), fabric.mint_line()],
             intr: fabric.mint_line(),
         }
+    }
+
+    /// What the 8254 and the real-time clock drive.
+    fn clocks_of(&self, config: &Config) -> [IrqLine; 2] {
+        if config.hpet { self.clocks } else { CLOCK_IRQS.map(|n| self.isa[usize::from(n)]) }
+    }
+
+    /// The HPET on its lines.
+    fn hpet(&self) -> Hpet {
+        let routes = (HPET_PIN..).zip(&self.high[usize::from(HPET_PIN) - self.isa.len()..]);
+        Hpet::new(self.hpet, routes.map(|(pin, line)| (pin, *line)).collect())
     }
 
     /// The line of a function's pin: 1 INTA# to 4 INTD#.
@@ -104,12 +126,15 @@ impl Devices {
         mem: &GuestMemory,
     ) -> Self {
         let isa = |n: u8| lines.isa[usize::from(n)];
+        let [pit, clock] = lines.clocks_of(config);
         Self {
             pic: Pic::new(lines.intr),
-            pit: Pit::new(isa(irq::PIT)),
-            rtc: rtc(isa(irq::RTC), config, drives, mem),
+            pit: Pit::new(pit),
+            rtc: rtc(clock, config, drives, mem),
             ioapic: IoApic::new(),
+            hpet: config.hpet.then(|| lines.hpet()),
             serial: Serial::new(isa(irq::COM1)),
+            serial2: Serial::unplugged(isa(irq::COM2)),
             i8042: I8042::new(isa(irq::KEYBOARD), isa(irq::MOUSE)),
             vga: config.vga.then(|| vga(firmware, mem)),
             pci_host: PciHost::new(),
@@ -143,6 +168,8 @@ impl Devices {
             Dev::Rtc => &mut self.rtc,
             Dev::IoApic => &mut self.ioapic,
             Dev::Serial => &mut self.serial,
+            Dev::Serial2 => &mut self.serial2,
+            Dev::Hpet => return self.hpet.as_mut().map(|h| h as &mut dyn Device),
             Dev::I8042 => &mut self.i8042,
             Dev::Vga => return self.vga.as_mut().map(|v| v as &mut dyn Device),
             Dev::PciHost => &mut self.pci_host,
@@ -194,7 +221,7 @@ impl Devices {
     /// Tells firmware in the ACPI tables where it has put the power-management ports, or `usual` before it has.
     pub fn describe_power(&mut self, usual: u16) {
         let base = self.power.pm_base().unwrap_or(usual);
-        firmware::describe_board(&mut self.fw_cfg, base);
+        firmware::describe_board(&mut self.fw_cfg, base, self.hpet.is_some());
     }
 
     /// What the base address registers of all functions decode now: ports, and memory.
@@ -241,12 +268,14 @@ fn claims(config: &ConfigSpace, dev: Dev, ports: &mut Vec<Claim>, memory: &mut V
 }
 
 /// Every device, in the order of reset.
-const ALL: [Dev; 27] = [
+const ALL: [Dev; 29] = [
     Dev::Pic,
     Dev::Pit,
     Dev::Rtc,
     Dev::IoApic,
+    Dev::Hpet,
     Dev::Serial,
+    Dev::Serial2,
     Dev::I8042,
     Dev::Vga,
     Dev::PciHost,

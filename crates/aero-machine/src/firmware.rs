@@ -23,31 +23,33 @@ pub(crate) fn describe(
     let mut device = FwCfg::new(1, mem.ram_size(), &[]);
     let Some(firmware) = firmware else { return device };
     device.set_boot_menu(firmware.menu);
-    device.set_file("etc/e820", memory(mem));
+    device.set_file("etc/e820", memory(mem, config.hpet));
     device.set_file("bootorder", boot_order(&firmware.order, drives));
     for (name, bytes) in smbios::files(&system(config, mem)) {
         device.set_file(name, bytes);
     }
-    describe_board(&mut device, layout::PM_BASE);
+    describe_board(&mut device, layout::PM_BASE, config.hpet);
     device
 }
 
 /// Tells of the board, whose power-management ports are at `pm_base`.
-pub(crate) fn describe_board(device: &mut FwCfg, pm_base: u16) {
-    for (name, bytes) in loader::files(&layout::board(1, pm_base)) {
+pub(crate) fn describe_board(device: &mut FwCfg, pm_base: u16, hpet: bool) {
+    for (name, bytes) in loader::files(&layout::board(1, pm_base, hpet)) {
         device.set_file(name, bytes);
     }
 }
 
-/// RAM, as entries of the BIOS's memory map: base and size (qwords), kind (dword).
-fn memory(mem: &GuestMemory) -> Vec<u8> {
+/// RAM and what the BIOS does not know to reserve, as entries of its memory map: base and size (qwords), kind (dword).
+fn memory(mem: &GuestMemory, hpet: bool) -> Vec<u8> {
     const RAM: u32 = 1;
+    const RESERVED: u32 = 2;
     const HIGH: u64 = 1 << 32;
-    let ranges = [(0, mem.low_ram()), (HIGH, mem.high_ram())];
-    let entry = |(base, size): (u64, u64)| {
-        [&base.to_le_bytes()[..], &size.to_le_bytes(), &RAM.to_le_bytes()].concat()
+    let ram = [(0, mem.low_ram(), RAM), (HIGH, mem.high_ram(), RAM)];
+    let timer = hpet.then_some((layout::HPET, 0x1000, RESERVED));
+    let entry = |(base, size, kind): (u64, u64, u32)| {
+        [&base.to_le_bytes()[..], &size.to_le_bytes(), &kind.to_le_bytes()].concat()
     };
-    ranges.into_iter().filter(|(_, size)| *size > 0).flat_map(entry).collect()
+    ram.into_iter().filter(|(_, size, _)| *size > 0).chain(timer).flat_map(entry).collect()
 }
 
 /// The drives by their Open Firmware paths, those of the first letter first, a line each and NUL behind the last.
@@ -126,7 +128,10 @@ mod tests {
     #[test]
     fn memory_map_has_ram_below_and_above_4_gib() {
         let mem = GuestMemory::new(1 << 20, 1).expect("a small memory");
-        let map = memory(&mem);
+        let map = memory(&mem, false);
         assert_eq!((map.len(), &map[8..16], map[16]), (20, &(1u64 << 20).to_le_bytes()[..], 1));
+        let with_timer = memory(&mem, true);
+        assert_eq!(&with_timer[..20], map);
+        assert_eq!((&with_timer[20..28], with_timer[36]), (&layout::HPET.to_le_bytes()[..], 2));
     }
 }

@@ -5,8 +5,8 @@
 
 use aero_bus::DeviceId;
 use aero_bus::pci::Bdf;
-use aero_chipset::{acpi_pm, mc146818};
-use aero_firmware::{Board, FloppyKind, IsaDevice, IsaKind};
+use aero_chipset::{acpi_pm, hpet, mc146818};
+use aero_firmware::{Board, FloppyKind, HpetBlock, IsaDevice, IsaKind};
 use core::ops::Range;
 
 /// The devices of the board, numbered for timers and saved state.
@@ -71,6 +71,10 @@ pub enum Dev {
     VirtioBlk,
     /// Not a device: what the ISA bridge makes of the four PCI interrupt lines.
     Pirq,
+    /// High-precision event timer.
+    Hpet,
+    /// COM2.
+    Serial2,
 }
 
 impl Dev {
@@ -84,6 +88,8 @@ impl Dev {
 pub const IOAPIC: u64 = 0xfec0_0000;
 /// Base of the local APICs' page.
 pub const LAPIC: u64 = 0xfee0_0000;
+/// Base of the high-precision event timer.
+pub const HPET: u64 = 0xfed0_0000;
 /// Where PCI memory BARs are assigned.
 pub const PCI_WINDOW: Range<u32> = 0xe000_0000..0xfec0_0000;
 /// Where the firmware puts the ACPI root pointer.
@@ -101,6 +107,8 @@ const PCI_CONFIG: u16 = 0xcf8;
 pub const RESET_PORT: u16 = 0xcf9;
 /// First port of COM1.
 const COM1: u16 = 0x3f8;
+/// First port of COM2.
+const COM2: u16 = 0x2f8;
 
 /// ISA interrupts.
 pub mod irq {
@@ -108,6 +116,8 @@ pub mod irq {
     pub const PIT: u8 = 0;
     /// Keyboard.
     pub const KEYBOARD: u8 = 1;
+    /// COM2.
+    pub const COM2: u8 = 3;
     /// COM1.
     pub const COM1: u8 = 4;
     /// ACPI.
@@ -125,6 +135,9 @@ pub mod irq {
     /// The two channels of the IDE function.
     pub const IDE: [u8; 2] = [14, 15];
 }
+
+/// The first of the four I/O APIC pins that the timers of the HPET can be routed to.
+pub const HPET_PIN: u8 = 20;
 
 /// What firmware steers PIRQ A–D to at power-on.
 pub const PIRQ_ROUTES: [u8; 4] = [10, 10, 11, 11];
@@ -156,7 +169,7 @@ pub const FUNCTIONS: [(Bdf, Dev); 8] = [
 ];
 
 /// Fixed ports: first, count, device, region.
-pub const PORTS: [(u16, u16, Dev, u8); 32] = [
+pub const PORTS: [(u16, u16, Dev, u8); 33] = [
     (0x20, 2, Dev::Pic, 0),
     (0xa0, 2, Dev::Pic, 1),
     (0x4d0, 2, Dev::Pic, 2),
@@ -172,6 +185,7 @@ pub const PORTS: [(u16, u16, Dev, u8); 32] = [
     (0x3b0, 0x30, Dev::Vga, aero_gpu::REGION_PORTS),
     (0x1ce, 3, Dev::Vga, aero_gpu::REGION_VBE_PORTS),
     (COM1, 8, Dev::Serial, 0),
+    (COM2, 8, Dev::Serial2, 0),
     (GPE0, GPE0_LEN, Dev::AcpiPm, 1),
     (PCI_CONFIG, 1, Dev::PciHost, 0),
     (RESET_PORT, 1, Dev::ResetControl, 0),
@@ -202,10 +216,10 @@ pub const TEST_PORTS: [(u16, u16, Dev, u8); 4] = [
 /// Its memory.
 pub const TEST_MEMORY: u64 = 0xff00_0000;
 
-/// Ports that nobody answers and nobody wonders about: probed by every Linux boot (second to fourth serial port, ISA PnP,
+/// Ports that nobody answers and nobody wonders about: probed by every Linux boot (third and fourth serial port, ISA PnP,
 /// coprocessor reset).
 pub const SILENT_PORTS: [Range<u16>; 6] =
-    [0x10..0x20, 0xf0..0x100, 0x279..0x27a, 0x2e8..0x300, 0x3e8..0x3f0, 0xa79..0xa7a];
+    [0x10..0x20, 0xf0..0x100, 0x279..0x27a, 0x2e8..0x2f0, 0x3e8..0x3f0, 0xa79..0xa7a];
 
 /// What the ACPI tables say of floppy drives: a topology that does not change with what is in them.
 const FLOPPIES: [Option<FloppyKind>; 2] = [Some(FloppyKind::D1440), None];
@@ -213,8 +227,14 @@ const FLOPPIES: [Option<FloppyKind>; 2] = [Some(FloppyKind::D1440), None];
 /// The DMA channel of the floppy controller.
 pub const FLOPPY_DMA: u8 = 2;
 
+/// Pages of chips that no PCI window covers, which memory maps reserve.
+pub fn reserved(hpet: bool) -> Vec<Range<u64>> {
+    let pages = [IOAPIC, LAPIC].into_iter().chain(hpet.then_some(HPET));
+    pages.map(|page| page..page + 0x1000).collect()
+}
+
 /// What the ACPI tables are made from.
-pub fn board(cpus: u8, pm_base: u16) -> Board {
+pub fn board(cpus: u8, pm_base: u16, hpet: bool) -> Board {
     let isa = |kind, ports: &[(u16, u8)], irq| IsaDevice { kind, ports: ports.to_vec(), irq, dma: None };
     let floppy = IsaDevice {
         dma: Some(FLOPPY_DMA),
@@ -244,7 +264,7 @@ pub fn board(cpus: u8, pm_base: u16) -> Board {
         isa_bridge: 1,
         pirq_of,
         pirq_choices: vec![5, 10, 11],
-        hpet: None,
+        hpet: hpet.then_some(HpetBlock { base: HPET as u32, id: hpet::ID, min_tick: hpet::MIN_TICK }),
         floppies: FLOPPIES,
         isa: vec![
             isa(
@@ -267,6 +287,7 @@ pub fn board(cpus: u8, pm_base: u16) -> Board {
             isa(IsaKind::Keyboard, &[(0x60, 1), (0x64, 1)], Some(irq::KEYBOARD)),
             isa(IsaKind::Mouse, &[], Some(irq::MOUSE)),
             isa(IsaKind::Serial, &[(COM1, 8)], Some(irq::COM1)),
+            isa(IsaKind::Serial, &[(COM2, 8)], Some(irq::COM2)),
             isa(IsaKind::Parallel, &[(0x378, 3)], Some(irq::LPT1)),
             isa(IsaKind::Dma, &[(0x00, 0x10), (0x81, 0x0f), (0xc0, 0x20)], None),
             floppy,

@@ -182,7 +182,7 @@ impl Machine {
         self.world.reset(&mut self.mem);
         if let Some(kernel) = &self.kernel {
             self.world.leave_as_firmware_does(&mut self.mem);
-            boot::load(&mut self.cpus, &mut self.mem, kernel)?;
+            boot::load(&mut self.cpus, &mut self.mem, kernel, self.world.devices.hpet.is_some())?;
         } else {
             self.cpus[0].core.lapic.connect_pic();
         }

@@ -2,16 +2,17 @@
 
 use crate::clock::Clock;
 use crate::config::{Config, Firmware};
-use crate::devices::{Devices, Lines, dev_of};
+use crate::devices::{CLOCK_IRQS, Devices, Lines, dev_of};
 use crate::drives::{Attached, Place};
 use crate::hub::Hub;
 use crate::layout::{
-    Dev, IOAPIC, PM_BASE, PM_LEN, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin,
+    Dev, HPET, IOAPIC, PM_BASE, PM_LEN, PORTS, RESET_PORT, SILENT_PORTS, TEST_MEMORY, TEST_PORTS, ioapic_pin,
 };
 use crate::routes::{Claim, Routes};
 use crate::typist::Typist;
 use aero_bus::block::{BlockBackend, DriveId, Medium};
-use aero_bus::{At, Cx, Fabric, Mmio, PortIo, VmTime, Width};
+use aero_bus::{At, Cx, Fabric, IrqLine, Mmio, PortIo, VmTime, Width};
+use aero_chipset::hpet;
 use aero_chipset::test_device::{MEMORY_SIZE, REGION_MEMORY};
 use aero_cpu::Bus;
 use aero_cpu::lapic::Icr;
@@ -50,6 +51,8 @@ pub(crate) struct World {
     routes: Routes,
     /// Ports and memory that are where they are, first claim first.
     fixed: (Vec<Claim>, Vec<Claim>),
+    /// Whether the HPET interrupts in place of the 8254 and the real-time clock.
+    clocks_replaced: bool,
     /// ISA interrupts that PCI interrupts hold high.
     pirq_high: u16,
     unclaimed: BTreeSet<Unclaimed>,
@@ -80,6 +83,7 @@ impl World {
             ipis: Vec::new(),
             routes: Routes::new(),
             fixed: (fixed_ports(config), fixed_memory(config)),
+            clocks_replaced: false,
             pirq_high: 0,
             unclaimed: BTreeSet::new(),
             horizon: None,
@@ -92,6 +96,7 @@ impl World {
         self.typist = Typist::default();
         self.ipis.clear();
         self.pirq_high = 0;
+        self.clocks_replaced = false;
         self.devices.reset(&mut self.fabric, mem);
         self.reroute();
         self.settle(mem);
@@ -167,6 +172,8 @@ impl World {
                     self.intr_rose |= change.level;
                 } else if self.lines.pirq.contains(&change.line) {
                     self.steer_pirqs(mem);
+                } else if let Some(n) = self.clock_lines().iter().position(|l| *l == change.line) {
+                    self.drive_clock(mem, n, change.level);
                 } else if let Some(n) = self.lines.high.iter().position(|l| *l == change.line) {
                     let mut cx = Cx::new(&mut self.fabric, mem, Dev::IoApic.id());
                     self.devices.ioapic.set_pin(&mut cx, 16 + n as u8, change.level);
@@ -177,6 +184,27 @@ impl World {
                     let mut cx = Cx::new(&mut self.fabric, mem, Dev::IoApic.id());
                     self.devices.ioapic.set_pin(&mut cx, ioapic_pin(n), change.level);
                 }
+            }
+        }
+    }
+
+    /// The lines that drive the clocks' interrupts where there is an HPET.
+    fn clock_lines(&self) -> [IrqLine; 2] {
+        if self.clocks_replaced { self.lines.hpet } else { self.lines.clocks }
+    }
+
+    fn drive_clock(&mut self, mem: &mut GuestMemory, n: usize, level: bool) {
+        let line = self.lines.isa[usize::from(CLOCK_IRQS[n])];
+        Cx::new(&mut self.fabric, mem, Dev::Hpet.id()).set_irq(line, level);
+    }
+
+    /// Lets the HPET, or the 8254 and the real-time clock, have their interrupts after a write to the HPET.
+    fn choose_clocks(&mut self, mem: &mut GuestMemory) {
+        let replaced = self.devices.hpet.as_ref().is_some_and(|hpet| hpet.replaces_legacy());
+        if replaced != core::mem::replace(&mut self.clocks_replaced, replaced) {
+            for (n, line) in self.clock_lines().into_iter().enumerate() {
+                let level = self.fabric.level(line);
+                self.drive_clock(mem, n, level);
             }
         }
     }
@@ -365,7 +393,8 @@ fn fixed_memory(config: &Config) -> Vec<Claim> {
     let test = Claim::new(TEST_MEMORY, MEMORY_SIZE, Dev::TestDevice, REGION_MEMORY);
     let vga = Claim::new(VGA_WINDOW.start, window, Dev::Vga, aero_gpu::REGION_MEMORY);
     let ioapic = Claim::new(IOAPIC, 0x1000, Dev::IoApic, 0);
-    [vga, ioapic].into_iter().chain(config.test_device.then_some(test)).collect()
+    let timer = config.hpet.then(|| Claim::new(HPET, hpet::LEN, Dev::Hpet, 0));
+    [vga, ioapic].into_iter().chain(config.test_device.then_some(test)).chain(timer).collect()
 }
 
 /// Pieces of an access that devices know: an access of another size is cut by the processor already.
@@ -406,6 +435,9 @@ impl Bus for World {
             self.devices.get(dev).and_then(|d| d.mmio()).map(|m| Mmio::write(m, &mut cx, at, width, value));
         if !matches!(done, Some(Ok(()))) {
             self.miss(page, width);
+        }
+        if dev == Dev::Hpet {
+            self.choose_clocks(mem);
         }
         self.settle(mem);
     }

@@ -448,6 +448,7 @@ pub fn config() -> Config {
     Config {
         cpu: CpuChoice { model: "max".to_owned(), ..CpuChoice::default() },
         hyperv: false,
+        hpet: false,
         jit: JitConfig::default(),
         memory: 4 << 20,
         clock: ClockConfig::Icount { mips: 100 },

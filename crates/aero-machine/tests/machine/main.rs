@@ -6,6 +6,7 @@ mod a20;
 mod apic;
 mod drives;
 mod firmware;
+mod hpet;
 mod input;
 mod kernel;
 mod pci;

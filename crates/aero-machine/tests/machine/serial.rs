@@ -144,3 +144,29 @@ fn debug_console_collects_text() {
     assert_eq!(m.take_debugcon(0), b"!");
     assert_eq!(m.take_debugcon(0), b"");
 }
+
+#[test]
+fn second_port_interrupts_on_irq_3_and_its_output_goes_nowhere() {
+    const COM2: u16 = 0x2f8;
+    let mut m = machine(program(Mode::Long, |a| {
+        a.handler(0x23, |a| {
+            a.inb(COM2 + 2);
+            a.record(Eax);
+            a.end_of_interrupt();
+        });
+        a.lidt();
+        a.start_pic(1 << 3);
+        a.sti();
+        a.out(COM2 + 4, 0x0b);
+        a.out(COM2, b'x');
+        // The transmitter is empty.
+        a.out(COM2 + 1, 2);
+        a.inb(COM2 + 5);
+        a.record(Eax);
+        a.exit(0);
+    }));
+    finish(&mut m);
+    assert_eq!(results(&m, 2), [0x02, 0x60]);
+    assert_eq!(m.take_serial(), b"");
+    assert_eq!(m.unclaimed().count(), 0);
+}
