@@ -43,6 +43,8 @@ mod spec {
     pub const PM1_CNT_MASK: u16 = SCI_EN | BM_RLD | 7 << SLP_TYP_SHIFT;
     /// SLP_TYP of soft off, which the DSDT's `_S5` names.
     pub const SLP_TYP_S5: u16 = 0;
+    /// SLP_TYP of hibernation, which its `_S4` names. The system has put memory on its disk: to the board it is S5.
+    pub const SLP_TYP_S4: u16 = 2;
 
     /// Hertz of the PM timer.
     pub const TIMER_HZ: u64 = 3_579_545;
@@ -61,6 +63,11 @@ use spec::*;
 pub const ACPI_ENABLE_COMMAND: u8 = ACPI_ENABLE;
 /// The value that the FADT gives as ACPI_DISABLE.
 pub const ACPI_DISABLE_COMMAND: u8 = ACPI_DISABLE;
+
+/// The value of `_S4`.
+pub const SLEEP_TYPE_S4: u8 = SLP_TYP_S4 as u8;
+/// The value of `_S5`.
+pub const SLEEP_TYPE_S5: u8 = SLP_TYP_S5 as u8;
 
 /// The one timer: bit 23 of the PM timer changes.
 const TOP_BIT: TimerId = TimerId(0);
@@ -161,7 +168,7 @@ impl AcpiPm {
             return;
         }
         match value >> SLP_TYP_SHIFT & 7 {
-            SLP_TYP_S5 => cx.request_power_off(),
+            SLP_TYP_S4 | SLP_TYP_S5 => cx.request_power_off(),
             other => {
                 log::warn!("the guest asks for sleep type {other}, which no table of this machine names")
             }
@@ -408,12 +415,14 @@ mod tests {
 
     // checklist: 51
     #[test]
-    fn sleep_type_of_s5_switches_off_and_reads_back_without_the_trigger() {
+    fn sleep_types_of_s4_and_s5_switch_off_and_read_back_without_the_trigger() {
         let mut b = Bench::enabled();
         b.write(PM1_CNT, SCI_EN | 5 << SLP_TYP_SHIFT | SLP_EN);
         assert_eq!(b.board.fabric.take_request(), None);
-        b.write(PM1_CNT, SCI_EN | SLP_EN);
-        assert_eq!(b.board.fabric.take_request(), Some(PowerRequest::Off));
+        for sleep in [SLP_TYP_S4, SLP_TYP_S5] {
+            b.write(PM1_CNT, SCI_EN | sleep << SLP_TYP_SHIFT | SLP_EN);
+            assert_eq!(b.board.fabric.take_request(), Some(PowerRequest::Off));
+        }
         assert_eq!(b.read(PM1_CNT, Width::B2), SCI_EN.into());
     }
 

@@ -1,8 +1,8 @@
 //! How a run ends: exit, power-off, reset, triple fault.
 
 use crate::kernel::Reg::Eax;
-use crate::kernel::{Asm, MODES, Mode, finish, machine, program, results, run};
-use aero_machine::Exit;
+use crate::kernel::{Asm, MODES, Mode, TestClock, config, finish, machine, program, results, run};
+use aero_machine::{Boot, Exit, Firmware, Machine, layout};
 
 /// A machine that runs `body` after it has said something.
 fn speaking(mode: Mode, body: impl FnOnce(&mut Asm)) -> aero_machine::Machine {
@@ -29,6 +29,25 @@ fn s5_in_pm1_control_switches_off() {
     assert_eq!(m.take_serial(), b"up ");
 }
 
+// checklist: 52
+#[test]
+fn s4_in_pm1_control_switches_off_and_cmos_memory_stays() {
+    let mut m = machine(program(Mode::Protected, |a| {
+        a.out(0x70, 0x50);
+        a.inb(0x71);
+        a.out_al(crate::kernel::COM1);
+        a.out(0x70, 0x50);
+        a.out(0x71, b'x');
+        a.out16(0x604, 0x2801);
+        a.halt_for_ever();
+    }));
+    assert_eq!(run(&mut m), Exit::Shutdown);
+    assert_ne!(m.take_serial(), b"x");
+    m.reset().expect("the kernel loads again");
+    assert_eq!(run(&mut m), Exit::Shutdown);
+    assert_eq!(m.take_serial(), b"x");
+}
+
 /// Runs to the reset that `how` asks for, resets, and does it again.
 fn assert_resets(how: impl FnOnce(&mut Asm)) {
     let mut m = speaking(Mode::Protected, how);
@@ -46,6 +65,34 @@ fn reset_by_cf9_starts_the_kernel_again() {
         a.out(0xcf9, 0x02);
         a.out(0xcf9, 0x06);
     });
+}
+
+// checklist: 53
+#[test]
+fn reset_by_the_acpi_reset_register_starts_the_kernel_again() {
+    let board = layout::board(1, layout::PM_BASE, false);
+    assert_resets(|a| a.out(board.reset_port, board.reset_value));
+}
+
+// checklist: 53
+#[test]
+fn every_reset_starts_firmware_again() {
+    // In real mode, at the reset vector: write the port as often as it takes.
+    for (port, values) in [(0xcf9u16, &[2, 6][..]), (0x92, &[1]), (0x64, &[0xfe])] {
+        let mut rom = vec![0xf4; 64 << 10];
+        let [low, high] = port.to_le_bytes();
+        let mut code = vec![0xba, low, high, 0xb0, b'^', 0xe6, 0xe9]; // mov dx, port; mov al, '^'; out E9h, al
+        values.iter().for_each(|value| code.extend([0xb0, *value, 0xee])); // mov al, value; out dx, al
+        rom[..code.len()].copy_from_slice(&code);
+        rom[0xfff0..0xfff5].copy_from_slice(&[0xea, 0, 0, 0, 0xf0]); // jmp F000:0000
+        let firmware = Boot::Firmware(Firmware { rom, ..Firmware::default() });
+        let mut m = Machine::new(config(), firmware, Box::new(TestClock::default())).expect("a machine");
+        for turn in 0..3 {
+            assert_eq!(run(&mut m), Exit::Reset, "port {port:#x}, turn {turn}");
+            assert_eq!(m.take_debugcon(0), b"^", "port {port:#x}, turn {turn}");
+            m.reset().expect("firmware stays");
+        }
+    }
 }
 
 #[test]
