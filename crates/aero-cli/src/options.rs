@@ -178,6 +178,16 @@ pub struct RunArgs {
     /// Write counters of the run to FILE as JSON
     #[arg(long, value_name = "FILE", help_heading = "Automation")]
     stats: Option<PathBuf>,
+    /// At the end, list what the guest used and nothing knows: ports, memory pages, MSRs, with RIP of the code's block
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = "Automation")]
+    log: Option<Log>,
+}
+
+/// `--log`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Log {
+    /// What nothing knows
+    Unknown,
 }
 
 /// What is started.
@@ -216,6 +226,7 @@ pub struct RunOptions {
     pub screenshot: Option<Screenshot>,
     pub max_insns: Option<u64>,
     pub stats: Option<PathBuf>,
+    pub log: Option<Log>,
 }
 
 impl RunOptions {
@@ -303,6 +314,7 @@ impl RunArgs {
             screenshot: self.screenshot,
             max_insns: self.max_insns,
             stats: self.stats,
+            log: self.log,
         })
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::expect::{Expectations, SerialLog};
 use crate::host::{self, Closed, Event, Events, HostClock, Output};
-use crate::options::{Clock, Rtc, RunOptions, Serial, Sink, What, Where};
+use crate::options::{Clock, Log, Rtc, RunOptions, Serial, Sink, What, Where};
 use crate::script::{Action, Player, Progress};
 use crate::terminal::{EscapeKey, RawMode};
 use crate::{disk, firmware, screenshot, stats};
@@ -403,6 +403,11 @@ impl<'a> Runner<'a> {
         }
         if let Some(code) = self.post_code {
             eprintln!("the last POST code is {code:02X}h");
+        }
+        if self.options.log == Some(Log::Unknown) {
+            for (what, rip) in self.machine.trip_wires() {
+                eprintln!("unknown {what} at {rip:#x}");
+            }
         }
         if self.options.screenshot.as_ref().is_some_and(|shot| shot.at.is_none())
             || self.picture_due.is_some()

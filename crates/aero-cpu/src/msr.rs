@@ -216,8 +216,9 @@ impl Vcpu<'_> {
     fn unknown_msr(&mut self, n: u32, written: Option<u64>) -> Result<(), Stop> {
         let strict = self.core.config.strict_msr;
         // Bounded: a guest that asks for every number must not fill the host's memory.
-        if self.core.unknown_msrs.len() < 1024 && self.core.unknown_msrs.insert(n) {
+        if self.core.unknown_msrs.len() < 1024 && !self.core.unknown_msrs.contains_key(&n) {
             let rip = self.st.rip;
+            self.core.unknown_msrs.insert(n, rip);
             let what = if strict { "#GP" } else { "zero, or ignored" };
             match written {
                 Some(value) => log::info!("unknown MSR {n:#x} written with {value:#x} near {rip:#x}: {what}"),

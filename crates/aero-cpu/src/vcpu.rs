@@ -22,6 +22,8 @@ pub trait Bus {
     fn read_port(&mut self, mem: &mut GuestMemory, when: u64, port: u16, len: u32) -> u32;
     /// Writes a port.
     fn write_port(&mut self, mem: &mut GuestMemory, when: u64, port: u16, len: u32, value: u32);
+    /// The next access comes from the block of straight code that was entered at `rip`, or from this instruction itself.
+    fn at_instruction(&mut self, _rip: u64) {}
     /// Virtual time in nanoseconds.
     fn now(&mut self, when: u64) -> u64;
     /// Whether the interrupt controllers of old (8259) drive INTR.
@@ -159,8 +161,8 @@ pub struct Core {
     pub tsc_adjust: u64,
     /// State of the hypervisor interface.
     pub hyperv: crate::hyperv::HyperV,
-    /// Numbers of MSRs that were asked for and are unknown, each logged once.
-    pub unknown_msrs: rustc_hash::FxHashSet<u32>,
+    /// Numbers of MSRs that were asked for and are unknown, each with RIP at the first time.
+    pub unknown_msrs: rustc_hash::FxHashMap<u32, u64>,
     /// Times a halted processor was entered, interrupts taken, exceptions raised.
     pub counters: Counters,
 }
@@ -293,6 +295,7 @@ impl Vcpu<'_> {
             return u64::from(self.core.lapic.read(offset & !3, now)) >> (8 * (offset & 3));
         }
         let when = self.retired();
+        self.bus.at_instruction(self.st.rip);
         let value = self.bus.read_memory(self.mem, when, gpa, len);
         self.after_device();
         value
@@ -308,6 +311,7 @@ impl Vcpu<'_> {
             return;
         }
         let when = self.retired();
+        self.bus.at_instruction(self.st.rip);
         self.bus.write_memory(self.mem, when, gpa, len, value);
         self.after_device();
     }
@@ -315,6 +319,7 @@ impl Vcpu<'_> {
     pub(crate) fn read_port(&mut self, port: u16, len: u32) -> u32 {
         self.core.counters.device_accesses += 1;
         let when = self.retired();
+        self.bus.at_instruction(self.st.rip);
         let value = self.bus.read_port(self.mem, when, port, len);
         self.after_port(port, len);
         value
@@ -323,6 +328,7 @@ impl Vcpu<'_> {
     pub(crate) fn write_port(&mut self, port: u16, len: u32, value: u32) {
         self.core.counters.device_accesses += 1;
         let when = self.retired();
+        self.bus.at_instruction(self.st.rip);
         self.bus.write_port(self.mem, when, port, len, value);
         self.after_port(port, len);
     }

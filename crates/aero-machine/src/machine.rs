@@ -380,7 +380,17 @@ impl Machine {
 
     /// Ports and memory pages that the guest used and nothing answered.
     pub fn unclaimed(&self) -> impl Iterator<Item = Unclaimed> + '_ {
-        self.world.unclaimed()
+        self.world.unclaimed().map(|(what, _)| what)
+    }
+
+    /// What the guest used and nothing knows, registers of the processor too: each once, with RIP at the
+    /// first time: that of the instruction, or of the block of straight code that it lies in.
+    pub fn trip_wires(&self) -> Vec<(Unclaimed, u64)> {
+        let msrs = self.cpus.iter().flat_map(|cpu| &cpu.core.unknown_msrs);
+        let mut all: Vec<_> = msrs.map(|(n, rip)| (Unclaimed::Msr(*n), *rip)).collect();
+        all.extend(self.world.unclaimed());
+        all.sort_unstable();
+        all
     }
 
     /// The architectural state of the bootstrap processor.

@@ -18,15 +18,27 @@ use aero_cpu::Bus;
 use aero_cpu::lapic::Icr;
 use aero_mem::{Gpa, GuestMemory, VGA_WINDOW};
 use aero_storage::atapi::Cd;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-/// An access that no device claimed.
+/// An access that nothing claimed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Unclaimed {
     /// A port.
     Port(u16),
     /// A page of memory.
     Memory(u64),
+    /// A model-specific register of the processor.
+    Msr(u32),
+}
+
+impl core::fmt::Display for Unclaimed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "port {port:#x}"),
+            Self::Memory(page) => write!(f, "memory page {page:#x}"),
+            Self::Msr(n) => write!(f, "MSR {n:#x}"),
+        }
+    }
 }
 
 /// Trip-wires kept at most: a guest that scans everything must not fill the host's memory.
@@ -55,7 +67,10 @@ pub(crate) struct World {
     clocks_replaced: bool,
     /// ISA interrupts that PCI interrupts hold high.
     pirq_high: u16,
-    unclaimed: BTreeSet<Unclaimed>,
+    /// Each with RIP at the first time.
+    unclaimed: BTreeMap<Unclaimed, u64>,
+    /// Where the access under way comes from: RIP of its block.
+    rip: u64,
     /// The next timer when the processor was last entered: one armed before it asks for attention.
     horizon: Option<VmTime>,
     /// INTR rose since the processor was last entered.
@@ -85,7 +100,8 @@ impl World {
             fixed: (fixed_ports(config), fixed_memory(config)),
             clocks_replaced: false,
             pirq_high: 0,
-            unclaimed: BTreeSet::new(),
+            unclaimed: BTreeMap::new(),
+            rip: 0,
             horizon: None,
             intr_rose: false,
         }
@@ -116,9 +132,9 @@ impl World {
         mem.set_a20(self.devices.system_control.a20() || self.devices.i8042.a20());
     }
 
-    /// Accesses that nothing answered, each once.
-    pub fn unclaimed(&self) -> impl Iterator<Item = Unclaimed> + '_ {
-        self.unclaimed.iter().copied()
+    /// Accesses that nothing answered, each once, with RIP there.
+    pub fn unclaimed(&self) -> impl Iterator<Item = (Unclaimed, u64)> + '_ {
+        self.unclaimed.iter().map(|(what, rip)| (*what, *rip))
     }
 
     /// Brings virtual time up to `retired` instructions.
@@ -354,8 +370,9 @@ impl World {
     #[cold]
     fn miss(&mut self, what: Unclaimed, width: Width) -> u64 {
         let silent = matches!(what, Unclaimed::Port(p) if SILENT_PORTS.iter().any(|r| r.contains(&p)));
-        if !silent && self.unclaimed.len() < MAX_UNCLAIMED && self.unclaimed.insert(what) {
-            log::info!("unclaimed access: {what:x?}, {} bytes", width.bytes());
+        if !silent && self.unclaimed.len() < MAX_UNCLAIMED && !self.unclaimed.contains_key(&what) {
+            self.unclaimed.insert(what, self.rip);
+            log::info!("unclaimed access near {:#x}: {what:x?}, {} bytes", self.rip, width.bytes());
         }
         width.ones()
     }
@@ -461,6 +478,10 @@ impl Bus for World {
             .coprocessor
             .set_ferr(&mut Cx::new(&mut self.fabric, mem, Dev::Coprocessor.id()), asserted);
         self.settle(mem);
+    }
+
+    fn at_instruction(&mut self, rip: u64) {
+        self.rip = rip;
     }
 
     fn ignne(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Accesses that nothing answers.
 
-use crate::kernel::Reg::Eax;
+use crate::kernel::Reg::{Eax, Ecx, Edx};
 use crate::kernel::{MODES, Mode, finish, machine, program, results};
 use aero_machine::Unclaimed;
 
@@ -50,6 +50,41 @@ fn unclaimed_writes_are_dropped_and_listed() {
     finish(&mut m);
     assert_eq!(results(&m, 1), [u32::MAX]);
     assert_eq!(m.unclaimed().count(), 2);
+}
+
+// checklist: 62
+#[test]
+fn each_trip_wire_tells_the_block_that_touched_it_first() {
+    const MSR: u32 = 0x1234;
+    let (mut begin, mut at) = (0, [0; 3]);
+    let mut m = machine(program(Mode::Long, |a| {
+        for turn in 0..2 {
+            // A jump, so that a block begins here.
+            let block = a.label();
+            a.jmp(block);
+            a.bind(block);
+            let start = a.address();
+            a.mov_imm(Edx, PORT.into());
+            let port = a.address();
+            a.raw(&[0xec]); // in al, dx
+            let memory = a.address();
+            a.store_imm(HOLE, 0);
+            a.mov_imm(Ecx, MSR);
+            let msr = a.address();
+            a.raw(&[0x0f, 0x32]); // rdmsr
+            if turn == 0 {
+                (begin, at) = (start, [port, memory, msr]);
+            }
+        }
+        a.exit(0);
+    }));
+    finish(&mut m);
+    let wires = [Unclaimed::Port(PORT), Unclaimed::Memory(HOLE.into()), Unclaimed::Msr(MSR)];
+    let seen = m.trip_wires();
+    assert_eq!(seen.iter().map(|(what, _)| *what).collect::<Vec<_>>(), wires);
+    for ((what, rip), at) in seen.into_iter().zip(at) {
+        assert!((begin..=at).contains(&rip), "{what}: {rip:#x}, not {begin:#x} to {at:#x}");
+    }
 }
 
 #[test]
