@@ -5,6 +5,7 @@
 //! program's standard output; it is kept, with the screen's last text and the figures, in
 //! `<target>/boots/<test>/`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -129,10 +130,11 @@ impl Test {
         drives.chain(self.firmware.iter().map(|rom| ("--firmware", &**rom)))
     }
 
-    /// The guests that it needs.
+    /// The guests that it needs, each once.
     fn guests(&self) -> Vec<&str> {
         let of_images = self.images().filter_map(|(_, image)| Some(image.split_once('/')?.0));
-        self.guest.iter().map(String::as_str).chain(of_images).collect()
+        let guests: BTreeSet<_> = self.guest.iter().map(String::as_str).chain(of_images).collect();
+        guests.into_iter().collect()
     }
 
     /// What boots, and the memory, as arguments.
@@ -446,12 +448,11 @@ mod tests {
 
     #[test]
     fn images_are_files_of_the_cache_and_name_their_guests() {
-        let text =
-            "about = 'x'\ntimeout = 1\ncdrom = ['a/b.iso,bus=ahci', 'none']\nfirmware = 'c/d'\nends = 'done'";
+        let text = "about = 'x'\ntimeout = 1\ncdrom = ['a/b.iso,bus=ahci', 'none', 'a/b.iso']\nfirmware = 'c/d'\nends = 'done'";
         let test: Test = toml::from_str(text).unwrap();
         assert_eq!(test.guests(), ["a", "c"]);
         let machine = test.machine().unwrap().join(OsStr::new(" ")).into_string().unwrap();
-        assert!(machine.contains("a/b.iso,bus=ahci --cdrom none --firmware "), "{machine}");
+        assert!(machine.contains("a/b.iso,bus=ahci --cdrom none --cdrom "), "{machine}");
         assert!(machine.ends_with(" --memory 256M"), "{machine}");
         assert!(!test.script().unwrap().contains("wait"));
     }
