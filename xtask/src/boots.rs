@@ -5,6 +5,8 @@
 //! program's standard output; it is kept, with the screen's last text and the figures, in
 //! `<target>/boots/<test>/`.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,8 +26,23 @@ use crate::paths;
 struct Test {
     /// What the test proves, in a line.
     about: String,
-    /// The guest, a folder of the cache.
-    guest: String,
+    /// The guest whose kernel is booted, a folder of the cache. Without one, firmware boots from the images.
+    guest: Option<String>,
+    /// A ROM in place of SeaBIOS: `GUEST/FILE` in the cache, as the images are.
+    firmware: Option<String>,
+    /// Disks: images with what `aero run --disk` takes behind the file.
+    #[serde(default)]
+    disk: Vec<String>,
+    /// Discs.
+    #[serde(default)]
+    cdrom: Vec<String>,
+    /// Floppies.
+    #[serde(default)]
+    floppy: Vec<String>,
+    /// As `aero run --boot` takes it.
+    boot: Option<String>,
+    /// The port by which the guest ends the run.
+    debug_exit: Option<u16>,
     /// Words behind the guest's own command line.
     #[serde(default)]
     append: String,
@@ -84,6 +101,10 @@ struct Step {
 
 /// Seconds for an expectation that names none.
 const PATIENCE: u64 = 60;
+/// MiB of a machine without a kernel guest.
+const MEMORY: u32 = 256;
+/// How a run ends whose script came to its end.
+const DONE: &str = "done";
 /// What the program itself may take to start and to report, beyond the test's time.
 const GRACE: Duration = Duration::from_secs(30);
 /// What a run leaves in its folder: what the guest printed, and the program's figures.
@@ -94,10 +115,50 @@ const SHOWN_LINES: usize = 30;
 
 impl Test {
     /// The steps as an `aero run` script. A script that comes to its end ends the run, so the last line waits
-    /// for the guest to end it.
+    /// for the guest to end it, unless that is how the run is to end.
     fn script(&self) -> Result<String> {
         let lines: Result<Vec<String>> = self.step.iter().map(Step::script_line).collect();
-        Ok(format!("{}\nwait {}\n", lines?.join("\n"), self.timeout))
+        let wait = if self.ends == DONE { String::new() } else { format!("wait {}\n", self.timeout) };
+        Ok(format!("{}\n{wait}", lines?.join("\n")))
+    }
+
+    /// Options and the images that they take.
+    fn images(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let each = [("--disk", &self.disk), ("--cdrom", &self.cdrom), ("--floppy", &self.floppy)];
+        let drives =
+            each.into_iter().flat_map(|(option, images)| images.iter().map(move |image| (option, &**image)));
+        drives.chain(self.firmware.iter().map(|rom| ("--firmware", &**rom)))
+    }
+
+    /// The guests that it needs, each once.
+    fn guests(&self) -> Vec<&str> {
+        let of_images = self.images().filter_map(|(_, image)| Some(image.split_once('/')?.0));
+        let guests: BTreeSet<_> = self.guest.iter().map(String::as_str).chain(of_images).collect();
+        guests.into_iter().collect()
+    }
+
+    /// What boots, and the memory, as arguments.
+    fn machine(&self) -> Result<Vec<OsString>> {
+        let guests = paths::guests()?;
+        let mut arguments: Vec<OsString> = Vec::new();
+        for (option, image) in self.images() {
+            // An empty drive has the word for it in place of a file.
+            let file = if image.contains('/') { guests.join(image).into() } else { image.into() };
+            arguments.extend([option.into(), file]);
+        }
+        let mut memory = MEMORY;
+        if let Some(guest) = self.guest.as_deref().map(Guest::load).transpose()? {
+            let append = format!("{} {}", guest.append, self.append);
+            arguments.extend(["--kernel".into(), guest.kernel_path()?.into()]);
+            arguments.extend(["--initrd".into(), guest.initrd_path()?.into()]);
+            arguments.extend(["--append".into(), append.trim_end().into()]);
+            memory = guest.memory;
+        }
+        arguments.extend(["--memory".into(), format!("{}M", self.memory.unwrap_or(memory)).into()]);
+        arguments.extend(self.boot.iter().flat_map(|boot| ["--boot".into(), boot.into()]));
+        arguments
+            .extend(self.debug_exit.iter().flat_map(|port| ["--debug-exit".into(), port.to_string().into()]));
+        Ok(arguments)
     }
 }
 
@@ -160,10 +221,11 @@ pub fn recording(name: &str) -> Result<PathBuf> {
     let Some((_, test)) = tests(Some(name))?.into_iter().find(|(found, _)| found == name) else {
         bail!("no boot test is called {name}");
     };
-    guests::ensure_named(&[&test.guest])?;
+    let Some(guest) = &test.guest else { bail!("{name} boots no kernel") };
+    guests::ensure_named(&test.guests())?;
     let folder = paths::target()?.join("boots").join(name).join("1");
     let written = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified()).ok();
-    let guest = Guest::load(&test.guest)?;
+    let guest = Guest::load(guest)?;
     let inputs = [aero_binary()?, guest.kernel_path()?, guest.initrd_path()?];
     // The figures are the last that a run writes.
     let done = written(&folder.join(STATS));
@@ -231,14 +293,14 @@ struct Outcome {
 
 fn boot(program: &Path, name: &str, test: &Test, never: &[Regex]) -> Result<String> {
     ensure!(test.runs > 0, "runs must be at least 1");
-    guests::ensure_named(&[&test.guest])?;
-    let guest = Guest::load(&test.guest)?;
+    guests::ensure_named(&test.guests())?;
+    let machine = test.machine()?;
     // Only runs that must not depend on the host's speed are repeated, so they may disturb each other.
     let outcomes: Result<Vec<Outcome>> = thread::scope(|scope| {
         let start = |number| {
             let folder = paths::target().map(|target| target.join("boots").join(name).join(number));
-            let guest = &guest;
-            scope.spawn(move || boot_once(program, &folder?, guest, test, never))
+            let machine = &machine;
+            scope.spawn(move || boot_once(program, &folder?, machine, test, never))
         };
         let numbers = (1..=test.runs).map(|number| number.to_string());
         let runs: Vec<_> = numbers.map(start).collect();
@@ -251,15 +313,19 @@ fn boot(program: &Path, name: &str, test: &Test, never: &[Regex]) -> Result<Stri
     Ok(format!(", {:.2} G instructions", outcomes[0].instructions as f64 / 1e9))
 }
 
-fn boot_once(program: &Path, folder: &Path, guest: &Guest, test: &Test, never: &[Regex]) -> Result<Outcome> {
+fn boot_once(
+    program: &Path,
+    folder: &Path,
+    machine: &[OsString],
+    test: &Test,
+    never: &[Regex],
+) -> Result<Outcome> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let (script, stats, serial) = (folder.join("script"), folder.join(STATS), folder.join(SERIAL));
     fs::remove_file(&stats).ok();
     fs::write(&script, test.script()?)?;
     let mut command = Command::new(program);
-    command.arg("run").arg("--kernel").arg(guest.kernel_path()?).arg("--initrd").arg(guest.initrd_path()?);
-    command.arg("--append").arg(format!("{} {}", guest.append, test.append).trim_end());
-    command.args(["--memory", &format!("{}M", test.memory.unwrap_or(guest.memory))]);
+    command.arg("run").args(machine);
     command.args(test.cpu.iter().flat_map(|model| ["--cpu", model]));
     command.args(["--clock", &test.clock, "--serial", "stdio", "--display", "none"]);
     command
@@ -358,13 +424,14 @@ fn report(serial: &[u8], folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     #[test]
     fn every_test_file_of_the_repository_makes_a_script() {
         let tests = tests(None).unwrap();
         assert!(tests.len() >= 4, "guests/ lost its tests");
         for (name, test) in tests {
-            assert!(test.script().expect(&name).lines().count() > 1, "{name}");
+            assert!(!test.script().expect(&name).trim().is_empty(), "{name}");
         }
         assert!(!never_patterns().unwrap().is_empty());
     }
@@ -377,6 +444,17 @@ mod tests {
                 Regex::new(pattern).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
         }
+    }
+
+    #[test]
+    fn images_are_files_of_the_cache_and_name_their_guests() {
+        let text = "about = 'x'\ntimeout = 1\ncdrom = ['a/b.iso,bus=ahci', 'none', 'a/b.iso']\nfirmware = 'c/d'\nends = 'done'";
+        let test: Test = toml::from_str(text).unwrap();
+        assert_eq!(test.guests(), ["a", "c"]);
+        let machine = test.machine().unwrap().join(OsStr::new(" ")).into_string().unwrap();
+        assert!(machine.contains("a/b.iso,bus=ahci --cdrom none --cdrom "), "{machine}");
+        assert!(machine.ends_with(" --memory 256M"), "{machine}");
+        assert!(!test.script().unwrap().contains("wait"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The guests: Linux systems made of Debian packages and a few of our own files, in the user's cache.
+//! The guests: Linux systems made of Debian packages and a few of our own files, and images that firmware boots from
+//! (`media.rs`), in the user's cache.
 //!
 //! ```text
 //! <cache>/guests/parts/<package>/…           files taken out of packages, kept
@@ -12,6 +13,7 @@
 
 mod cpio;
 pub mod debian;
+mod media;
 mod proof;
 
 use std::fs;
@@ -147,7 +149,7 @@ const RECIPES: &[Recipe] = &[
     },
 ];
 
-/// The guests that the boot tests and the page need.
+/// The guests with kernels that the boot tests and the page need.
 const BOOT_GUESTS: &[&str] = &["default", "i386", "pae", "proof", "proof-i386"];
 
 /// `cargo xtask guests [NAME…]`: builds the named guests, or all of them.
@@ -157,7 +159,7 @@ const BOOT_GUESTS: &[&str] = &["default", "i386", "pae", "proof", "proof-i386"];
 pub fn run(args: &[String]) -> Result<()> {
     let mut names: Vec<&str> = args.iter().map(String::as_str).collect();
     if names.is_empty() {
-        names = RECIPES.iter().map(|recipe| recipe.name).collect();
+        names = RECIPES.iter().map(|recipe| recipe.name).chain(media::names()).collect();
     }
     ensure_named(&names)
 }
@@ -167,7 +169,8 @@ pub fn run(args: &[String]) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn ensure() -> Result<()> {
-    ensure_named(BOOT_GUESTS)
+    let names: Vec<_> = BOOT_GUESTS.iter().copied().chain(media::names()).collect();
+    ensure_named(&names)
 }
 
 /// Builds the named guests, where they are not there yet.
@@ -176,8 +179,11 @@ pub fn ensure() -> Result<()> {
 /// As [`run`].
 pub fn ensure_named(names: &[&str]) -> Result<()> {
     for name in names {
+        if media::build(name).with_context(|| format!("guest {name}"))? {
+            continue;
+        }
         let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == *name) else {
-            let known: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).collect();
+            let known: Vec<_> = RECIPES.iter().map(|recipe| recipe.name).chain(media::names()).collect();
             bail!("no guest is called {name:?}; there are {}", known.join(", "));
         };
         build(recipe).with_context(|| format!("guest {name}"))?;

@@ -55,7 +55,9 @@ impl Need {
     fn purpose(&self) -> &'static str {
         match self {
             Need::WebRust => "the source of Rust's standard library, built with threads for the browser",
-            Need::Packages(_) => "what the tests run: a browser, and a compiler for ACPI tables",
+            Need::Packages(_) => {
+                "what the tests run: a browser, an assembler, firmware, a maker of discs, other emulators"
+            }
             Need::Lists("i386") => "what Debian has for i386, where the 32-bit guests' kernels come from",
             Need::Lists(_) => "what Debian has, where the guests' kernels come from",
             Need::Npm => "npm 11 or newer (10 cannot install the page's bundler)",

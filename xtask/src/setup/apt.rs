@@ -1,6 +1,7 @@
 //! Debian packages.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -29,15 +30,19 @@ pub fn needs(scope: Scope) -> Vec<Need> {
 }
 
 /// What the tests run, by the program that a package brings.
-const TOOLS: [(&str, &str); 4] = [
+const TOOLS: [(&str, &str); 5] = [
     ("iasl", "acpica-tools"),
     ("nasm", "nasm"),
     ("bochs", "bochs"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("xorriso", "xorriso"),
 ];
 
+/// Where SeaBIOS may lie; `aero run` looks there too.
+const BIOS: [&str; 2] = ["/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin"];
+
 /// What the tests run: a browser, the compiler that judges the firmware's ACPI tables, the assembler of the bare-metal
-/// images, and the emulators that `aero cpu-test system` compares with.
+/// images, the program that makes discs, the firmware, and the emulators that `aero cpu-test system` compares with.
 fn packages() -> Vec<&'static str> {
     let mut packages: Vec<_> = TOOLS
         .iter()
@@ -46,6 +51,9 @@ fn packages() -> Vec<&'static str> {
         .collect();
     if std::env::var_os("AERO_CHROMIUM").is_none() && commands::find("chromium").is_none() {
         packages.push("chromium");
+    }
+    if std::env::var_os("AERO_FIRMWARE_DIR").is_none() && !BIOS.iter().any(|file| Path::new(file).exists()) {
+        packages.push("seabios");
     }
     packages
 }
