@@ -8,6 +8,7 @@ export interface MachineConfig {
   /** Bytes of guest RAM. */
   memory: number;
   cpu?: CpuChoice;
+  hpet?: boolean;
   hyperv?: boolean;
   jit?: JitConfig;
   clock: ClockConfig;
