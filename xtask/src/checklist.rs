@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::commands;
 use crate::paths;
+use crate::sources::rust_files;
 
 /// The points, numbered from 1, and where each part begins.
 const POINTS: [(&str, &[&str]); 4] = [
@@ -169,19 +170,6 @@ fn folders(of: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(of).with_context(|| of.display().to_string())?;
     let paths: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
-}
-
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(rust_files(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }
 
 /// The points in a file and the tests that cover them: the next function behind the comment.

@@ -101,7 +101,11 @@ fn test_modules(file: &Path, text: &str) -> Vec<PathBuf> {
     declared.map(|name| folder.join(name)).collect()
 }
 
-fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The Rust sources below a folder, in order.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();

@@ -2,8 +2,8 @@
 //!
 //! A block is a straight run of instructions within one page (its last may cross into the next), decoded once and found
 //! again by **physical** place and [`Mode`], so that every address space shares it. In front stands the jump cache, keyed
-//! by linear address, which is all that a warm dispatch touches; what it knows of global pages outlasts CR3 loads. A store to code removes the page's blocks and turns
-//! their first instruction into [`stale`], so the jump cache needs no search.
+//! by linear address, which is all that a warm dispatch touches; what it knows of global pages outlasts CR3 loads. A store
+//! to code removes the page's blocks and turns their first instruction into [`stale`], so the jump cache needs no search.
 //!
 //! Code outside RAM (a ROM that is a device, the video window) is read through the bus and decoded anew every time, an
 //! instruction at a time, in the one place of the cache that is never looked up.

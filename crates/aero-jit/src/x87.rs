@@ -9,6 +9,8 @@
 //! Each takes two small numbers *x* and *y*, known to the translator, and a *value* of 64 bits.
 //! Source: Intel SDM volume 1, chapter 8.
 
+pub use aero_cpu::fpu::Arith;
+
 /// An operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum X87 {
@@ -41,18 +43,6 @@ pub enum X87 {
     /// [`crate::ir::Inst::EnterX87`]: *x* has `full` in its low byte and `full | empty` above it, *y* is `used`. The
     /// registers are in [`aero_cpu::jit::x87::LazyX87::values`] then.
     Enter,
-}
-
-/// The basic operations; those with R have their operands exchanged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-#[allow(missing_docs, reason = "the names are the instructions'")]
-pub enum Arith {
-    Add,
-    Mul,
-    Sub,
-    SubR,
-    Div,
-    DivR,
 }
 
 /// Where the second operand is.

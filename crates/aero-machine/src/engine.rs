@@ -22,7 +22,8 @@ pub struct Engine {
     pub arena: aero_mem::Lent,
 }
 
-/// Guest memory, of `ram` bytes and as much `video` memory as the card has, and processor 0, with what compiles its code if there is an engine for it and `jit` does not say `off`.
+/// Guest memory, of `ram` bytes and as much `video` memory as the card has, and processor 0, with what compiles its code
+/// if there is an engine for it and `jit` does not say `off`.
 ///
 /// # Errors
 /// When there is no such memory.

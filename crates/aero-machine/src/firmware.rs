@@ -77,7 +77,7 @@ fn path(place: Place) -> String {
     match place {
         Place::Floppy(n) => format!("/pci@i0cf8/isa@1/fdc@03f0/floppy@{n}"),
         Place::Ide(channel, unit) => format!("/pci@i0cf8/ide@1,1/drive@{channel}/disk@{unit}"),
-        Place::Nvme => format!("/pci@i0cf8/pci8086,f1a5@{}/namespace@1,0", slot(layout::NVME)),
+        Place::Nvme => format!("/pci@i0cf8/pci1b36,10@{}/namespace@1,0", slot(layout::NVME)),
         Place::Virtio => format!("/pci@i0cf8/scsi@{}/disk@0,0", slot(layout::VIRTIO_BLK)),
         Place::Ahci(port) => {
             format!("/pci@i0cf8/pci8086,2922@{}/drive@{port}/disk@0", slot(layout::AHCI))

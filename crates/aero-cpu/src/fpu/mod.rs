@@ -128,7 +128,7 @@ impl Default for Fpu {
 }
 
 /// The six basic operations: `dst = dst op src`, or `src op dst` for the reversed two.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Arith {
     /// FADD, FADDP, FIADD.
     Add,
